@@ -1,0 +1,252 @@
+"""Every setting, written once: name, type, default, bounds, help.
+
+The command line, the TOML file and the record beside each result are all made from the two classes below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,active"
+REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, of the wrong type, or out of its bounds; the message says which and what is expected."""
+
+
+def setting(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field that knows its group, help text, bounds (ge/gt/le/lt) and choices."""
+    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    metadata: dict[str, Any] = {"group": group, "help": help, "choices": choices}
+    metadata |= {name: bound for name, bound in bounds.items() if bound is not None}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessSettings:
+    """What shapes the cache. Changing one of these re-runs `preprocess`."""
+
+    trial_frames: int = setting(
+        360, "data", "frames in one trial; 0: the whole recording is one clip of any length", ge=0
+    )
+    min_frames: int = setting(345, "data", "a trial whose annotation has fewer rows is skipped as too short", ge=1)
+    crops: str = setting(
+        "345=15",
+        "data",
+        "annotation rows = first frame of the trial that they belong to, for lengths other than "
+        "trial_frames, for example 345=15,350=10; lengths not named here are skipped as ambiguous",
+    )
+    img_size: int = setting(
+        224, "data", "side of the cached square frames in pixels (aspect ratio kept, rest padded)", ge=8
+    )
+    channels: int = setting(1, "data", "1: gray, 3: colour", choices=(1, 3))
+    classes: str = setting(REFERENCE_CLASSES, "data", "class list, in the order of the annotations' integers")
+    prefer_filtered: bool = setting(False, "data", "use DLC's _filtered table where there are both")
+    dlc_scorer: str = setting(
+        "", "data", "use only DLC tables whose name contains this (where several networks were run)"
+    )
+    dlc_slack: int = setting(
+        10,
+        "data",
+        "a DLC table may have so many rows more or fewer than the video has frames; beyond it the recording is skipped",
+        ge=0,
+    )
+    frame_size: str = setting(
+        "",
+        "data",
+        "WIDTHxHEIGHT in pixels of the original video, for recordings that have a DLC table but no video",
+    )
+    store: str = setting("zarr", "data", "file format of the cache", choices=("zarr", "hdf5"))
+    decoder: str = setting(
+        "auto", "data", "auto: decord, and PyAV where decord cannot be trusted", choices=("auto", "decord", "pyav")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What shapes a model. Changing one of these re-runs `train` alone."""
+
+    model_type: str = setting(
+        "multitask", "model", "multitask: behaviour and keypoints", choices=("multitask", "action_only")
+    )
+    encoder: str = setting(
+        "cnn", "model", "frame encoder: cnn, efficientnet_lite0, hf:<name or folder>, or none (pose alone)"
+    )
+    freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
+    encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)
+    pose_width: int = setting(64, "model", "length of the pose branch's feature vector of a frame", ge=8)
+    tcn_channels: int = setting(128, "model", "channels of the temporal convolutional network", ge=8)
+    tcn_layers: int = setting(6, "model", "residual layers; the dilation doubles from one to the next", ge=1, le=12)
+    tcn_kernel: int = setting(3, "model", "kernel length in frames, odd", ge=3)
+    pose_names: str = setting(
+        "",
+        "model",
+        "your keypoint names for the pose graph's, for example mouth=Nose,tail_base=Tailroot",
+    )
+
+    merge: str = setting(
+        "auto",
+        "data",
+        "classes to merge for training, from=into; auto: " + REFERENCE_MERGE + " where these exist; none",
+    )
+    train_T: int = setting(180, "data", "training window in frames; 0: the whole clip", ge=0)
+    val_T: int = setting(0, "data", "validation window in frames; 0: the whole clip", ge=0)
+    kp_likelihood_thr: float = setting(
+        0.9, "data", "below this likelihood a keypoint counts as not visible", ge=0, le=1
+    )
+    val_share: float = setting(0.2, "data", "share of the recordings (or animals) held out for validation", gt=0, lt=1)
+    group_by: str = setting(
+        "",
+        "data",
+        r"regular expression on the recording's name whose match (or first group) names the animal, "
+        r"for example _(\d+M)_; animals then stand in training or validation, never in both",
+    )
+    split_file: str = setting("", "data", "a saved split (split.csv of another run) to use instead of making one")
+
+    kp_jitter_std: float = setting(0.02, "augmentation", "keypoint jitter, in normalised units", ge=0)
+    aug_brightness: float = setting(0.2, "augmentation", "brightness factor in 1 ± this", ge=0, lt=1)
+    aug_contrast: float = setting(0.2, "augmentation", "contrast factor in 1 ± this", ge=0, lt=1)
+    aug_temporal_drop: float = setting(
+        0.1, "augmentation", "share of frames that show the frame before them", ge=0, lt=1
+    )
+    aug_hflip: float = setting(0.0, "augmentation", "probability of a horizontal flip", ge=0, le=1)
+    aug_noise_std: float = setting(0.02, "augmentation", "Gaussian pixel noise, of the [0, 1] range", ge=0)
+    aug_roll: int = setting(5, "augmentation", "largest circular shift in time, in frames", ge=0)
+
+    rare_threshold_share: float = setting(
+        0.02, "balance", "a class with a smaller share of the frames is rare", ge=0, le=1
+    )
+    rare_boost_cap: float = setting(
+        30.0, "balance", "windows with rare classes are drawn at most so many times more often", ge=1
+    )
+    focal_gamma: float = setting(2.5, "balance", "focal loss: weight of the hard frames; 0: plain cross-entropy", ge=0)
+    label_smoothing: float = setting(0.1, "balance", "share of each label spread over all classes", ge=0, lt=1)
+    class_weight_power: float = setting(
+        0.5, "balance", "class weights are (1 / share) to this power; 0: none", ge=0, le=1
+    )
+
+    lambda_kp: float = setting(1.0, "loss", "weight of the keypoint loss", ge=0)
+    lambda_smooth: float = setting(5e-4, "loss", "weight of the change of the logits from frame to frame", ge=0)
+
+    dropout: float = setting(0.3, "regularisation", "dropout in the temporal convolutional network", ge=0, lt=1)
+    head_dropout: float = setting(0.2, "regularisation", "dropout before the heads", ge=0, lt=1)
+    weight_decay: float = setting(5e-2, "regularisation", "AdamW's weight decay", ge=0)
+
+    lr: float = setting(5e-5, "optimiser", "learning rate after warm-up", gt=0)
+    min_lr: float = setting(1e-6, "optimiser", "learning rate at the end", ge=0)
+    lr_schedule: str = setting("cosine", "optimiser", "how the learning rate falls", choices=("cosine", "plateau"))
+    warmup_epochs: int = setting(10, "optimiser", "epochs in which the learning rate rises", ge=0)
+    lr_patience: int = setting(10, "optimiser", "plateau: epochs without a better macro F1 before it falls", ge=0)
+    lr_factor: float = setting(0.5, "optimiser", "plateau: what it is multiplied by", gt=0, lt=1)
+    grad_clip: float = setting(1.0, "optimiser", "largest norm of the gradient; 0: not clipped", ge=0)
+
+    epochs: int = setting(200, "loop", "epochs", ge=1)
+    batch_size: int = setting(2, "loop", "windows in a batch", ge=1)
+    seed: int = setting(123, "loop", "seed of the split, of the windows and of the augmentation", ge=0)
+    early_stopping_patience: int = setting(20, "loop", "epochs without a better macro F1 before it stops; 0: off", ge=0)
+    use_ema: bool = setting(False, "loop", "validate and save the moving average of the weights")
+    ema_decay: float = setting(0.999, "loop", "decay of that average per step", ge=0, lt=1)
+    amp: bool = setting(True, "loop", "mixed precision on CUDA")
+    device: str = setting("auto", "loop", "auto, cpu, cuda, cuda:1, mps")
+
+
+Settings = TypeVar("Settings", PreprocessSettings, TrainSettings)
+
+
+def resolve(cls: type[Settings], toml: dict[str, Any], flags: dict[str, Any]) -> Settings:
+    """The settings of one stage: the default, over it the TOML file's value, over it the flag (None: not given).
+
+    `toml` and `flags` may hold keys of the other stage; unknown ones are found by `read_toml`.
+    """
+    names = {f.name for f in dataclasses.fields(cls)}
+    given = {k: v for k, v in toml.items() if k in names}
+    given |= {k: v for k, v in flags.items() if k in names and v is not None}
+    return checked(cls(**{name: _typed(cls, name, value) for name, value in given.items()}))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Keys and values of a settings file, flat or in tables named by group; - and _ are the same in a name.
+
+    Raises SettingsError for a file that is not TOML and for a key that is no setting.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as TOML settings: {error}") from None
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    flat = {key.replace("-", "_"): value for key, value in flat.items()}
+    known = {f.name for cls in (PreprocessSettings, TrainSettings) for f in dataclasses.fields(cls)}
+    for key in flat:
+        if key not in known:
+            raise SettingsError(f"{path}: {key!r} is no setting; the settings are: {', '.join(sorted(known))}")
+    return flat
+
+
+def checked(settings: Settings) -> Settings:
+    """The same settings, after checking bounds and choices. Raises SettingsError."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    for f in dataclasses.fields(settings):
+        value, meta = getattr(settings, f.name), f.metadata
+        if meta["choices"] and value not in meta["choices"]:
+            options = " or ".join(map(str, meta["choices"]))
+            raise SettingsError(f"--{flag(f.name)} {value}: expected {options}")
+        for key, sign in signs.items():
+            if key in meta and not _within(value, key, meta[key]):
+                raise SettingsError(f"--{flag(f.name)} {value}: expected a value {sign} {meta[key]}")
+    return settings
+
+
+def flag(name: str) -> str:
+    """The setting's name as the command line shows it (`kp_jitter_std` -> `kp-jitter-std`)."""
+    return name.replace("_", "-")
+
+
+def parse_map(text: str, name: str) -> dict[str, str]:
+    """`a=b,c=d` as a dict. Raises SettingsError that names the setting."""
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value) or "=" in value:
+            raise SettingsError(f"--{flag(name)} {text}: expected name=name pairs with commas between, found {item!r}")
+        if key in pairs:
+            raise SettingsError(f"--{flag(name)} {text}: {key!r} stands twice")
+        pairs[key] = value
+    return pairs
+
+
+def parse_list(text: str, name: str) -> tuple[str, ...]:
+    """`a,b,c` as a tuple of distinct names. Raises SettingsError that names the setting."""
+    items = tuple(part.strip() for part in text.split(","))
+    if not all(items) or len(set(items)) != len(items):
+        raise SettingsError(f"--{flag(name)} {text}: expected distinct names with commas between")
+    return items
+
+
+def _typed(cls: type[Any], name: str, value: Any) -> Any:
+    expected = get_type_hints(cls)[name]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not expected:
+        raise SettingsError(f"--{flag(name)} {value!r}: expected {expected.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _within(value: float, key: str, bound: float) -> bool:
+    return {"ge": value >= bound, "gt": value > bound, "le": value <= bound, "lt": value < bound}[key]
