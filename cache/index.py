@@ -1,0 +1,156 @@
+"""The table of all clips and of what was skipped: index.parquet, read at once, swapped at once.
+
+Columns: recording, trial, n_frames, reason, file, meta. A row with a reason is what was skipped (trial empty: the
+whole recording); every other row is a clip. The first clip of a recording carries the name of its file in `recordings`
+and its metadata as JSON, the same as in that file. Beside it: cache.json (schema version, store) and skipped.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.clip import SCHEMA_VERSION, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
+
+FORMAT_FILE = "cache.json"
+INDEX_FILE = "index.parquet"
+SKIPPED_FILE = "skipped.csv"
+RECORDINGS = "recordings"
+TEMPORARY = ".tmp-"
+
+_SCHEMA = pa.schema(
+    [
+        ("recording", pa.string()),
+        ("trial", pa.int32()),
+        ("n_frames", pa.int32()),
+        ("reason", pa.string()),
+        ("file", pa.string()),
+        ("meta", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A trial, or with trial None a whole recording, that is not in the cache."""
+
+    recording: str
+    trial: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a cache holds. files: recording -> name in `recordings`, for the same recordings in the same order.
+
+    retired: names there that this index replaced. They are deleted after it is written; should that be interrupted,
+    they must not be taken for versions that are newer than it.
+    """
+
+    recordings: dict[str, RecordingMeta]
+    files: dict[str, str]
+    skipped: tuple[Skip, ...]
+    retired: tuple[str, ...] = ()
+
+
+def write_format(folder: Path, store: str) -> None:
+    """Mark the folder as a cache."""
+    content = json.dumps({"schema_version": SCHEMA_VERSION, "store": store})
+    replace(folder / FORMAT_FILE, content.encode() + b"\n")
+
+
+def read_format(folder: Path) -> str:
+    """The cache's store. Raises CacheError where there is no cache, or one of another schema version."""
+    path = folder / FORMAT_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found, store = content["schema_version"], content["store"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise CacheError(f"{folder}: no cache there ({FORMAT_FILE} is missing); preprocess makes one") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path}: not a cache's description ({error!r}); preprocess into a new folder") from None
+    if found != SCHEMA_VERSION:
+        age = "newer" if isinstance(found, int) and found > SCHEMA_VERSION else "older"
+        remedy = "update this program" if age == "newer" else "preprocess into a new folder"
+        raise CacheError(
+            f"{folder}: the cache has the {age} schema version {found}, this program reads {SCHEMA_VERSION}; {remedy}"
+        )
+    return str(store)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Swap index.parquet for this one, which is the moment a change counts, and skipped.csv with it."""
+    rows = [row for name, meta in index.recordings.items() for row in _clip_rows(meta, index.files[name])]
+    rows += [{"recording": skip.recording, "trial": skip.trial, "reason": skip.reason} for skip in index.skipped]
+    schema = _SCHEMA.with_metadata({"retired": json.dumps(index.retired)})
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    replace(folder / INDEX_FILE, buffer.getvalue())
+    replace(folder / SKIPPED_FILE, skipped_table(index.skipped).to_csv(index=False).encode())
+
+
+def read_index(folder: Path) -> Index:
+    """Raises CacheError where there is none yet, or where it is damaged."""
+    path = folder / INDEX_FILE
+    try:
+        table = pq.ParquetFile(path).read()
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+        firsts = [(file, json.loads(text)) for file, text in zip(columns["file"], columns["meta"], strict=True) if text]
+        retired = tuple(json.loads(table.schema.metadata[b"retired"]))
+    except FileNotFoundError:
+        raise CacheError(
+            f"{folder}: the cache is not complete ({INDEX_FILE} is missing); run preprocess again"
+        ) from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise CacheError(f"{path}: cannot be read ({error}); delete it and run preprocess again") from None
+    recordings = {meta["recording"]: meta_from_dict(meta) for _, meta in firsts}
+    files = {meta["recording"]: file for file, meta in firsts}
+    triples = zip(columns["recording"], columns["trial"], columns["reason"], strict=True)
+    skipped = tuple(Skip(*triple) for triple in triples if triple[2] is not None)
+    return Index(recordings, files, skipped, retired)
+
+
+def skipped_table(skipped: tuple[Skip, ...]) -> pd.DataFrame:
+    """Columns recording, trial (empty: the whole recording), reason."""
+    return pd.DataFrame(
+        {
+            "recording": pd.Series([skip.recording for skip in skipped], dtype="str"),
+            "trial": pd.array([skip.trial for skip in skipped], dtype="Int64"),
+            "reason": pd.Series([skip.reason for skip in skipped], dtype="str"),
+        }
+    )
+
+
+def replace(path: Path, content: bytes | pa.Buffer) -> None:
+    """Write a small file so that it is there whole, or as it was before, whenever the machine stops."""
+    temporary = path.with_name(TEMPORARY + path.name)
+    temporary.write_bytes(content)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, lie on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _clip_rows(meta: RecordingMeta, file: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"recording": meta.recording, "trial": clip.trial, "n_frames": clip.stop - clip.start} for clip in meta.clips
+    ]
+    rows[0] |= {"file": file, "meta": json.dumps(meta_to_dict(meta), sort_keys=True)}
+    return rows

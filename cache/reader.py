@@ -1,0 +1,218 @@
+"""Reading a cache: a sequence of clips, whose arrays come from the disk when they are asked for."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from cache import fingerprint, index
+from cache.clip import CacheError, ClipRows, Geometry
+from cache.store import Recording
+
+
+class Frames:
+    """The frames of a clip, (T, H, W, C) uint8, read from the disk whenever they are asked for."""
+
+    def __init__(self, recording: Recording, rows: ClipRows) -> None:
+        self._recording = recording
+        self._start = rows.start
+        self.shape = (rows.stop - rows.start, *recording.meta.frame_shape)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: int | slice) -> np.ndarray:
+        """frames[a:b] is (b - a, H, W, C), half open; frames[i] is (H, W, C)."""
+        if not isinstance(key, slice):
+            number = range(len(self))[operator.index(key)]
+            return self[number : number + 1][0]
+        start, stop, step = key.indices(len(self))
+        if step != 1:
+            raise ValueError(f"frames[{start}:{stop}:{step}]: frames are read in order, without a step")
+        out = np.empty((max(0, stop - start), *self.shape[1:]), np.uint8)
+        self.read_into(start, start + len(out), out)
+        return out
+
+    def read_into(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Frames [start, stop) into out (stop - start, H, W, C) uint8, C-contiguous: a buffer that is used again."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"frames [{start}, {stop}) of a clip of {len(self)} frames")
+        expected = (stop - start, *self.shape[1:])
+        if out.shape != expected or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"a buffer of {out.shape} {out.dtype}: expected {expected} uint8, C-contiguous")
+        if start < stop:
+            self._recording.read_frames_into(self._start + start, self._start + stop, out)
+
+
+class Clip:
+    """One trial of a recording, cropped; every array has T = n_frames rows. `cache.clip` describes the arrays."""
+
+    def __init__(self, recording: Recording, rows: ClipRows) -> None:
+        self._recording = recording
+        self._rows = rows
+        self.meta = recording.meta
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    def __repr__(self) -> str:
+        frames = "x".join(map(str, self.meta.frame_shape)) if self.has_frames else "no frames"
+        return f"Clip({self.recording!r}, trial {self.trial}, {self.n_frames} frames, {frames})"
+
+    @property
+    def recording(self) -> str:
+        """The video's name without its extension."""
+        return self.meta.recording
+
+    @property
+    def trial(self) -> int:
+        """Number of the trial in the recording, from 1."""
+        return self._rows.trial
+
+    @property
+    def n_frames(self) -> int:
+        return self._rows.stop - self._rows.start
+
+    @property
+    def has_frames(self) -> bool:
+        """False where there is no video: keypoints and labels only."""
+        return self.meta.has_frames
+
+    @property
+    def frames(self) -> Frames:
+        """(T, H, W, C) uint8, read when sliced. Raises CacheError where there is no video."""
+        if not self.has_frames:
+            raise CacheError(f"recording {self.recording}: has no frames, it was made from keypoints alone")
+        return Frames(self._recording, self._rows)
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """(T, K, 3) float32: x, y normalised by the original width and height, likelihood; NaN where there is none."""
+        return self._array("keypoints")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(T,) int16 ids of class_names; -1: not labelled."""
+        return self._array("labels")
+
+    @property
+    def frame_index(self) -> np.ndarray:
+        """(T,) int32: the number of the frame in the video as decoded, from 0."""
+        return self._array("frame_index")
+
+    @property
+    def time_s(self) -> np.ndarray:
+        """(T,) float64: when the frame is shown; NaN without a video."""
+        return self._array("time_s")
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        return self.meta.keypoint_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.meta.class_names
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.meta.geometry
+
+    @property
+    def fps(self) -> float | None:
+        return self.meta.fps
+
+    @property
+    def stim_frame(self) -> int | None:
+        """Frame of the stimulus counted from the trial's start, where the annotation has it."""
+        return self._rows.stim_frame
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the clip came from: files, decoder, and where it begins in the trial and in the video."""
+        meta, rows = self.meta, self._rows
+        return {
+            "video": meta.video,
+            "dlc": meta.dlc,
+            "annotation": rows.annotation,
+            "decoder": meta.decoder,
+            "crop_start": rows.crop_start,
+            "first_frame": rows.first_frame,
+        }
+
+    def _array(self, name: str) -> np.ndarray:
+        return self._recording.array(name)[self._rows.start : self._rows.stop]
+
+
+class Cache(Sequence[Clip]):
+    """The clips of a cache, by recording and trial."""
+
+    def __init__(self, path: Path, content: index.Index) -> None:
+        self.path = path
+        self.recordings = tuple(content.recordings[name] for name in sorted(content.recordings))
+        self._skipped = content.skipped
+        self._clips: list[Clip] = []
+        for meta in self.recordings:
+            recording = Recording(path / index.RECORDINGS / content.files[meta.recording], meta)
+            self._clips += [Clip(recording, rows) for rows in sorted(meta.clips, key=lambda rows: rows.trial)]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self._clips)
+
+    @overload
+    def __getitem__(self, key: int) -> Clip: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Clip]: ...
+    def __getitem__(self, key: int | slice) -> Clip | list[Clip]:
+        return self._clips[key]
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.path)!r}, {len(self.recordings)} recordings, {len(self)} clips)"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the original classes. Raises CacheError where recordings differ, or where there is none."""
+        return self._common("class_names")
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Raises CacheError where recordings differ, or where there is none."""
+        return self._common("keypoint_names")
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """What is not in the cache: recording, trial (empty: the whole recording), reason."""
+        return index.skipped_table(self._skipped)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all content: the same for the same recordings, in whatever order and format they were written."""
+        return fingerprint.of_values(**{meta.recording: meta.fingerprints for meta in self.recordings})
+
+    def _common(self, name: str) -> tuple[str, ...]:
+        if not self.recordings:
+            raise CacheError(f"{self.path}: the cache holds no recording; {index.SKIPPED_FILE} there says why")
+        first, *others = self.recordings
+        expected: tuple[str, ...] = getattr(first, name)
+        for other in others:
+            if (found := getattr(other, name)) != expected:
+                raise CacheError(
+                    f"{self.path}: {name} differ: {first.recording} has {', '.join(expected)}; {other.recording} has "
+                    f"{', '.join(found)}; preprocess them into caches of their own"
+                )
+        return expected
+
+
+def open(path: Path | str) -> Cache:
+    """Open a cache for reading. Reads its index alone, whatever it holds; raises CacheError."""
+    folder = Path(path)
+    index.read_format(folder)
+    return Cache(folder, index.read_index(folder))

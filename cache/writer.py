@@ -1,0 +1,280 @@
+"""Writing a cache so that it may be killed at any moment.
+
+A recording is written under a temporary name and then renamed: it is there whole or not at all. A new version of it
+gets a new name, and which version counts is what the index says; the index is swapped in one step. Old versions are
+deleted after that. Readers that still use one finish with an error, never with wrong data.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from cache import fingerprint, index
+from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_to_dict
+from cache.store import FORMATS, Reader, open_reader
+from cache.zarr_store import ZarrReader, ZarrWriter
+
+LOCK_FILE = ".lock"
+COPY_FRAMES = 360  # frames in memory when they are copied from one recording to another
+
+
+class CacheBusyError(CacheError):
+    """Another process writes to the cache."""
+
+
+class Writer:
+    """One recording on its way into the cache; a second one for the same recording replaces the first."""
+
+    def __init__(self, cache: CacheWriter, recording: str) -> None:
+        self._cache = cache
+        self._recording = recording
+        self._temporary = cache.recordings_folder / f"{index.TEMPORARY}{_file_name(recording, cache.suffix)}"
+        _delete(self._temporary)
+        self._arrays = FORMATS[cache.store].writer(self._temporary)
+        self._frame_shape: tuple[int, ...] | None = None
+
+    def append_frames(self, frames: np.ndarray) -> None:
+        """Frames (n, H, W, C) uint8 after the former ones; n need not be a round number."""
+        self._frame_shape = self._frame_shape or frames.shape[1:]
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != self._frame_shape:
+            expected = self._frame_shape if frames.ndim == 4 else "(H, W, C)"
+            raise ValueError(f"frames of {frames.shape} {frames.dtype}: expected n times {expected}, uint8")
+        self._arrays.append_frames(frames)
+
+    def copy_frames_from(self, reader: Reader) -> None:
+        """All frames of another version of the recording; in a zarr cache they are linked, which takes no time."""
+        if not reader.meta.has_frames:
+            return
+        n_frames, frame_shape = reader.meta.n_frames, reader.meta.frame_shape
+        if isinstance(reader, ZarrReader) and isinstance(self._arrays, ZarrWriter):
+            self._arrays.link_frames(reader)
+            self._frame_shape = frame_shape
+            return
+        buffer = np.empty((min(COPY_FRAMES, n_frames), *frame_shape), np.uint8)
+        for start in range(0, n_frames, COPY_FRAMES):
+            block = buffer[: n_frames - start]
+            reader.read_frames_into(start, start + len(block), block)
+            self.append_frames(block)
+
+    def finish(
+        self,
+        meta: RecordingMeta,
+        *,
+        keypoints: np.ndarray,
+        labels: np.ndarray,
+        frame_index: np.ndarray,
+        time_s: np.ndarray,
+    ) -> None:
+        """Write the arrays (n, ...), n rows for all clips together, and move the recording into its place.
+
+        Raises ValueError where rows, frames and clips don't fit each other; what was written is then discarded.
+        """
+        arrays = {"keypoints": keypoints, "labels": labels, "frame_index": frame_index, "time_s": time_s}
+        try:
+            _check(meta, self._recording, (self._arrays.n_frames, *(self._frame_shape or ())), arrays)
+            typed = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAY_DTYPES.items()}
+            self._arrays.finish(meta, typed)
+        except BaseException:
+            self.discard()
+            raise
+        self._cache._take(self._temporary, meta)
+
+    def discard(self) -> None:
+        """Forget the recording; an earlier version in the cache stays."""
+        self._arrays.close()
+        _delete(self._temporary)
+
+
+class CacheWriter:
+    """A cache open for writing, by one process at a time. As a context manager it commits at the end.
+
+    recordings: what is whole on disk, also what a killed run finished but did not commit. An exception that leaves the
+    `with` block commits nothing; what was finished before is found again by the next writer.
+    """
+
+    def __init__(self, path: Path, store: str) -> None:
+        self.path = path
+        self.store = store
+        self.suffix = FORMATS[store].suffix
+        self.recordings_folder = path / index.RECORDINGS
+        try:
+            self.recordings_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError(f"{path}: cannot be made a cache ({error}); use another folder") from None
+        self._lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise CacheBusyError(
+                f"{path}: another process is writing to this cache; wait until it has finished, or use another folder"
+            ) from None
+        try:
+            self._load()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _load(self) -> None:
+        """Take over the index and what a killed run finished beyond it; delete what it left half done."""
+        if not (self.path / index.FORMAT_FILE).exists():
+            index.write_format(self.path, self.store)
+        if (found := index.read_format(self.path)) != self.store:
+            raise CacheError(
+                f"{self.path}: the cache's store is {found}, not {self.store}; use --store {found} or another folder"
+            )
+        if (self.path / index.INDEX_FILE).exists():
+            committed = index.read_index(self.path)
+        else:
+            committed = index.Index({}, {}, ())
+        for path in list(self.recordings_folder.glob(f"{index.TEMPORARY}*")):
+            _delete(path)
+        self._retired = set(committed.retired)
+        self._committed = set(committed.files.values())
+        on_disk = set(self._names())
+        self._files = {name: file for name, file in committed.files.items() if file in on_disk}
+        self.recordings = {name: committed.recordings[name] for name in self._files}
+        self._skipped: list[index.Skip] = []
+        self._adopt(on_disk - self._committed - self._retired)
+
+    def _adopt(self, names: set[str]) -> None:
+        """Take what a killed run finished after its last commit; of two versions of a recording the later one."""
+        paths = [self.recordings_folder / name for name in names]
+        for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            with suppress(CacheError):  # damaged: nothing names it, and the next commit deletes it
+                meta = open_reader(path).meta
+                self.recordings[meta.recording] = meta
+                self._files[meta.recording] = path.name
+
+    def writer(self, recording: str) -> Writer:
+        """Begin a recording, or a new version of it."""
+        return Writer(self, recording)
+
+    def reader(self, recording: str) -> Reader:
+        """The version that is whole on disk. Raises KeyError where there is none."""
+        return open_reader(self.recordings_folder / self._files[recording])
+
+    def remove(self, recording: str) -> None:
+        """Take a recording out, at the next commit. Raises KeyError where there is none."""
+        del self.recordings[recording]
+        del self._files[recording]
+
+    def skip(self, recording: str, trial: int | None, reason: str) -> None:
+        """Say why a trial, or with trial None a whole recording, is not in the cache."""
+        self._skipped.append(index.Skip(recording, trial, reason))
+
+    def commit(self) -> None:
+        """Make what was written, removed and skipped so far what readers see."""
+        files = dict(sorted(self._files.items()))
+        recordings = {name: self.recordings[name] for name in files}
+        retired = sorted(set(self._names()) - set(files.values()))
+        index.write_index(self.path, index.Index(recordings, files, tuple(self._skipped), tuple(retired)))
+        self._committed = set(files.values())
+        self._retired = set(retired)
+        for name in retired:
+            _delete(self.recordings_folder / name)
+
+    def close(self) -> None:
+        """Commit, and let others write."""
+        try:
+            self.commit()
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._lock.release()
+
+    def _take(self, temporary: Path, meta: RecordingMeta) -> None:
+        """Move a finished recording into place, under a name that no version of it has had."""
+        for path in _walk(temporary):
+            index.sync(path)
+        path = self._unused_path(meta)
+        temporary.rename(path)
+        index.sync(self.recordings_folder)
+        former = self._files.get(meta.recording)
+        self._files[meta.recording] = path.name
+        self.recordings[meta.recording] = meta
+        if former is not None and former not in self._committed:
+            _delete(self.recordings_folder / former)
+
+    def _unused_path(self, meta: RecordingMeta) -> Path:
+        version = 0
+        while True:
+            key = fingerprint.of_values(meta=meta_to_dict(meta), version=version)[:8]
+            path = self.recordings_folder / _file_name(meta.recording, f".{key}{self.suffix}")
+            if not path.exists() and path.name not in self._retired:
+                return path
+            version += 1
+
+    def _names(self) -> Iterator[str]:
+        names = (path.name for path in self.recordings_folder.iterdir())
+        return (name for name in names if name.endswith(self.suffix) and not name.startswith(index.TEMPORARY))
+
+
+def create(path: Path | str, *, store: str = "zarr") -> CacheWriter:
+    """Open a cache for writing, and make it where there is none. store: zarr (small) or hdf5 (fastest to read).
+
+    Raises CacheBusyError while another process writes to it, CacheError where it has another store or schema version.
+    """
+    return CacheWriter(Path(path), store)
+
+
+def _check(meta: RecordingMeta, recording: str, frames_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:
+    name, rows = meta.recording, meta.n_frames
+    if name != recording:
+        raise ValueError(f"recording {name}: the writer is for {recording}")
+    starts = [0, *(clip.stop for clip in meta.clips)]
+    if not meta.clips or any(c.start != start or c.stop <= start for c, start in zip(meta.clips, starts, strict=False)):
+        raise ValueError(f"recording {name}: its clips must follow one another from row 0 on, found {meta.clips}")
+    frames_expected = (rows, *meta.frame_shape) if meta.has_frames else (0,)
+    expected = {"frames": frames_expected, "keypoints": (rows, len(meta.keypoint_names), 3)}
+    found = {"frames": frames_shape} | {array: values.shape for array, values in arrays.items()}
+    for array, shape in found.items():
+        if shape != (needed := expected.get(array, (rows,))):
+            raise ValueError(f"recording {name}: {array} of {shape}, its clips need {needed}")
+
+
+def _file_name(recording: str, ending: str) -> str:
+    # File systems allow 255 bytes; the key, of which the whole name is a part, keeps shortened names apart.
+    return recording.encode()[:200].decode(errors="ignore") + ending
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """Files before the folders that hold them."""
+    for folder, _, files in os.walk(path, topdown=False):
+        yield from (Path(folder, file) for file in files)
+        yield Path(folder)
+    if path.is_file():
+        yield path
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder: moved away first, so that no reader finds a half of it.
+
+    What another program holds open on Windows stays; the next writer tries again.
+    """
+    trash = path
+    if not path.name.startswith(index.TEMPORARY):
+        trash = path.with_name(f"{index.TEMPORARY}{path.name}")
+    with suppress(OSError):
+        path.rename(trash)
+        if trash.is_dir():
+            shutil.rmtree(trash)
+        else:
+            trash.unlink()
