@@ -1,0 +1,55 @@
+"""Our own frame encoder: small, made for one-channel video, trained from scratch.
+
+Axes: B batch, T frames, N = B*T, C channels, H, W.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.model.frame_encoder import FrameEncoder, PlacePooling
+
+# Typical spread of a gray frame's pixels about mid-gray, and of their change from one frame to the next.
+FRAME_STD, CHANGE_STD = 0.25, 0.1
+
+
+class CnnEncoder(FrameEncoder):
+    """A compact convolutional network that sees each frame and its change from the frame before it.
+
+    The first frame of a clip has no change. Normalised over groups of channels within one frame, so that neither the
+    batch nor padding matters. Stem of stride 4, then strides 8 and 16; places are read off the features at stride 8.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.width, self.spec = width, {}
+        self.fine = nn.Sequential(_convolution(2 * channels, 24, 7, 4), _convolution(24, 48, 3, 2), _Residual(48))
+        self.coarse = nn.Sequential(_convolution(48, 96, 3, 2), _Residual(96))
+        self.lateral = nn.Conv2d(96, 48, 1)
+        self.pooling = PlacePooling(48, 96, width)
+
+    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> torch.Tensor:
+        first = frames_BTCHW[:, :1] if previous_BCHW is None else previous_BCHW[:, None]
+        change = frames_BTCHW - torch.cat([first, frames_BTCHW[:, :-1]], 1)
+        seen = torch.cat([(frames_BTCHW - 0.5) / FRAME_STD, change / CHANGE_STD], 2)
+        fine = self.fine(seen.flatten(0, 1))
+        coarse = self.coarse(fine)
+        fine = fine + F.interpolate(self.lateral(coarse), size=fine.shape[-2:])
+        return self.pooling(fine, coarse.mean((2, 3))).unflatten(0, frames_BTCHW.shape[:2])
+
+
+def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(8, out_channels), nn.SiLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels, 3, 1)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels))
+
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return F.silu(x_NCHW + self.second(self.first(x_NCHW)))

@@ -1,0 +1,32 @@
+"""The frame encoder that a setting names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.model.backbones import efficientnet_lite0, hugging_face
+from pipeline.model.cnn import CnnEncoder
+from pipeline.model.frame_encoder import EncoderError, FrameEncoder
+
+
+def make_encoder(
+    name: str, channels: int, width: int, img_size: int, spec: dict[str, Any] | None = None
+) -> FrameEncoder | None:
+    """The encoder that a setting names; None for `none`.
+
+    spec: that of a trained encoder, whose weights will be loaded next; pretrained weights are then not looked for.
+    """
+    if name == "none":
+        return None
+    if name == "cnn":
+        return CnnEncoder(channels, width)
+    if name == "efficientnet_lite0":
+        return efficientnet_lite0(width, img_size, spec)
+    if name.startswith("hf:"):
+        return hugging_face(name.removeprefix("hf:"), width, img_size, spec)
+    raise EncoderError(f"--encoder {name}: expected cnn, efficientnet_lite0, hf:<name or folder>, or none")
+
+
+def freeze(encoder: FrameEncoder, frozen: bool) -> None:
+    """Keep the encoder's trunk fixed, or let it learn again."""
+    encoder.trunk.requires_grad_(not frozen)

@@ -1,0 +1,64 @@
+"""A network over whole clips, each frame once, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from cache import Clip
+from pipeline.model.network import Network, Output
+from pipeline.settings import SettingsError
+
+# Frames that are encoded together: 128 float frames of 224 x 224 take 26 MB, their first feature maps about 40 MB more.
+CHUNK_FRAMES = 128
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that --device names; auto: CUDA, else MPS, else the CPU. Raises SettingsError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise SettingsError(f"--device {name}: not available here; expected auto, cpu, cuda, cuda:1 or mps") from None
+    return device
+
+
+def infer(
+    network: Network, clip: Clip, xy_TK2: np.ndarray, visible_TK: np.ndarray, tiles: list[tuple[int, int]]
+) -> Output:
+    """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip.
+
+    tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
+    """
+    outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile) for tile in tiles]
+    logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])
+    places = [out.xy_BTK2[0].float().cpu() for out in outputs if out.xy_BTK2 is not None]
+    return Output(logits_TN, torch.cat(places) if places else None)
+
+
+def _infer_tile(
+    network: Network, clip: Clip, xy_TK2: np.ndarray, visible_TK: np.ndarray, start: int, stop: int
+) -> Output:
+    chunks = _read_ahead(clip, start, stop) if network.encoder is not None else None
+    xy, visible = torch.from_numpy(xy_TK2[start:stop]), torch.from_numpy(visible_TK[start:stop])
+    return network.predict_clip(chunks, xy, visible)
+
+
+def _read_ahead(clip: Clip, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Frames [start, stop) in chunks; the next one is read while the network looks at this one."""
+    edges = [*range(start, stop, CHUNK_FRAMES), stop]
+    with ThreadPoolExecutor(1) as reader:
+        ahead = None
+        for first, last in pairwise(edges):
+            following = reader.submit(clip.frames.__getitem__, slice(first, last))
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()

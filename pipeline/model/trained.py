@@ -1,0 +1,71 @@
+"""A trained network with all that is needed to use it on other recordings; what a checkpoint holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.model import checkpoint
+from pipeline.model.network import Network, NetworkConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """class_names: the merged classes that the logits stand for. merge_lookup (n_original,): original id -> merged id.
+    class_counts (N,): labelled training frames of each merged class.
+
+    preprocess: settings that made the cache (crop, image size, class list ...), train: settings of the training.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    original_classes: tuple[str, ...]
+    merge_lookup: np.ndarray
+    class_counts: np.ndarray
+    preprocess: dict[str, Any]
+    train: dict[str, Any]
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        return self.network.config.keypoint_names
+
+    def as_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, for a checkpoint."""
+        return {
+            "network_config": dataclasses.asdict(self.network.config),
+            "weights": self.network.state_dict(),
+            "class_names": list(self.class_names),
+            "original_classes": list(self.original_classes),
+            "merge_lookup": [int(i) for i in self.merge_lookup],
+            "class_counts": [int(n) for n in self.class_counts],
+            "keypoint_names": list(self.keypoint_names),
+            "preprocess": self.preprocess,
+            "train": self.train,
+        }
+
+
+def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
+    """The model that a checkpoint holds, ready to predict. Raises CheckpointError."""
+    content = checkpoint.load(path, device)
+    try:
+        config = content["network_config"]
+        config["keypoint_names"] = tuple(config["keypoint_names"])
+        network = Network(NetworkConfig(**config)).to(device)
+        network.load_state_dict(content["weights"])
+        return Trained(
+            network.eval(),
+            tuple(content["class_names"]),
+            tuple(content["original_classes"]),
+            np.array(content["merge_lookup"], np.int64),
+            np.array(content["class_counts"], np.int64),
+            content["preprocess"],
+            content["train"],
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise checkpoint.CheckpointError(f"{path}: holds no whole model ({first_line[:120]}); train again") from None

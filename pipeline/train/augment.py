@@ -1,0 +1,174 @@
+"""Augmentation of a batch on its device: every draw is each sample's own, from a generator with that sample's seed.
+
+A batch is therefore augmented as its samples would be one by one, padded or not.
+Axes: B batch, T frames, n valid frames of a sample, C channels, H, W, K keypoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.model.frame_encoder import to_unit
+from pipeline.settings import TrainSettings
+from pipeline.train.batch import Batch
+
+P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3, 0.2
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What the network and the losses see.
+
+    frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) makes the pose features; xy_target, of the same
+    shape, has no jitter and is what the keypoint head learns. Both 0 where invisible. The rest as in Batch.
+    """
+
+    frames: torch.Tensor | None
+    xy_input: torch.Tensor
+    xy_target: torch.Tensor
+    visible: torch.Tensor
+    labels: torch.Tensor
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What one sample of n valid frames drew.
+
+    order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
+    noise_seed: None without noise. jitter: (n,K,2).
+    """
+
+    brightness: float
+    contrast: float
+    order: np.ndarray
+    shown: np.ndarray
+    noise_seed: int | None
+    flip: bool
+    jitter: np.ndarray
+
+
+def plain(batch: Batch) -> Augmented:
+    """The batch as it is, as validation sees it."""
+    frames = None if batch.frames is None else to_unit(batch.frames)
+    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.labels, batch.valid)
+
+
+def augment(
+    batch: Batch, settings: TrainSettings, seeds: Sequence[int], flip_pairs: Sequence[tuple[int, int]]
+) -> Augmented:
+    """Augment every sample by its seed; `flip_pairs` are the keypoints that change places in a mirror."""
+    lengths = batch.valid.sum(1).tolist()
+    K = batch.xy.shape[2]
+    draws = [draw(settings, n, K, seed) for n, seed in zip(lengths, seeds, strict=True)]
+    mirrored = _mirrored(K, flip_pairs)
+    xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
+    jitter = torch.zeros_like(xy)
+    for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
+        order = torch.from_numpy(drawn.order).to(xy.device)
+        keypoints = torch.tensor(mirrored if drawn.flip else range(K), device=xy.device)
+        xy[b, :n] = batch.xy[b, order][:, keypoints]
+        visible[b, :n] = batch.visible[b, order][:, keypoints]
+        labels[b, :n] = batch.labels[b, order]
+        jitter[b, :n] = torch.from_numpy(drawn.jitter).to(xy.device)
+        if drawn.flip:
+            xy[b, ..., 0] = 1 - xy[b, ..., 0]
+    xy_target = xy.masked_fill(~visible[..., None], 0.0)
+    xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible[..., None], 0.0)
+    frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
+    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid)
+
+
+def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int) -> Draws:
+    """Everything that is random about one sample, but its pixel noise.
+
+    Always as many numbers in the same order, so that switching one augmentation off leaves the others as they were.
+    """
+    rng = np.random.default_rng(seed)
+    happens = rng.random(6)
+    amounts = rng.uniform(-1, 1, 2)
+    shift = int(rng.integers(-settings.aug_roll, settings.aug_roll + 1)) if settings.aug_roll else 0
+    rng = np.random.default_rng((seed, 1))
+    chances, noise_seed = rng.random(max(n - 1, 0)), int(rng.integers(2**62))
+    jitter = rng.standard_normal((n, n_keypoints, 2), dtype=np.float32) * np.float32(settings.kp_jitter_std)
+
+    order = (np.arange(n) - (shift if happens[4] < P_ROLL else 0)) % max(n, 1)
+    dropped = settings.aug_temporal_drop if happens[2] < P_TEMPORAL_DROP else 0.0
+    return Draws(
+        brightness=1 + settings.aug_brightness * amounts[0] if happens[0] < P_BRIGHTNESS else 1.0,
+        contrast=1 + settings.aug_contrast * amounts[1] if happens[1] < P_CONTRAST else 1.0,
+        order=order,
+        shown=order[_last_kept(chances, dropped)] if n else order,
+        noise_seed=noise_seed if settings.aug_noise_std > 0 and happens[3] < P_NOISE else None,
+        flip=bool(happens[5] < settings.aug_hflip),
+        jitter=jitter,
+    )
+
+
+def _last_kept(chances: np.ndarray, share: float) -> np.ndarray:
+    """For each of len(chances) + 1 frames the last one not dropped; the first never is.
+
+    The round(share * n) frames with the smallest chances are dropped.
+    """
+    n = len(chances) + 1
+    kept = np.arange(n)
+    kept[1 + np.argsort(chances, kind="stable")[: round(share * n)]] = 0
+    return np.maximum.accumulate(kept)
+
+
+def _pixels(frames_BTHWC: torch.Tensor, draws: Sequence[Draws], noise_std: float) -> torch.Tensor:
+    """uint8 (B,T,H,W,C) -> float32 (B,T,C,H,W) in [0, 1], augmented; padding is black."""
+    B, T, H, W, C = frames_BTHWC.shape
+    out = torch.zeros((B, T, C, H, W), device=frames_BTHWC.device)
+    for b, drawn in enumerate(draws):
+        shown = torch.from_numpy(drawn.shown).to(frames_BTHWC.device)
+        _pixels_of_one(frames_BTHWC[b], shown, drawn, noise_std, out[b, : len(shown)])
+    return out
+
+
+def _pixels_of_one(
+    frames_THWC: torch.Tensor, shown: torch.Tensor, drawn: Draws, noise_std: float, out_nCHW: torch.Tensor
+) -> None:
+    """Brightness and then contrast about the sample's mean are one affine: b*c*x + b*(1 - c)*mean."""
+    out_nCHW.copy_(frames_THWC[shown].movedim(-1, 1))
+    if drawn.flip:
+        out_nCHW.copy_(out_nCHW.flip(-1))
+    out_nCHW.mul_(drawn.brightness * drawn.contrast / 255)
+    if drawn.contrast != 1:
+        mean = frames_THWC[: len(shown)].sum(dtype=torch.int64) / (frames_THWC[: len(shown)].numel() * 255)
+        out_nCHW.add_(drawn.brightness * (1 - drawn.contrast) * mean)
+    if drawn.noise_seed is not None:
+        generator = torch.Generator(out_nCHW.device).manual_seed(drawn.noise_seed)
+        out_nCHW.add_(torch.randn(out_nCHW.shape, generator=generator, device=out_nCHW.device), alpha=noise_std)
+    if drawn.noise_seed is not None or drawn.brightness != 1 or drawn.contrast != 1:
+        out_nCHW.clamp_(0, 1)
+
+
+# left and right as words, L and R where a word begins or ends, l and r where they stand alone.
+_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[LR]|[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])")
+_OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
+_OTHER |= {right: left for left, right in _OTHER.items()}
+
+
+def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of indices whose names differ in left and right alone: L_paw and R_paw, Hand-Left and Hand-Right."""
+    index = {name: i for i, name in enumerate(keypoint_names)}
+    pairs = set()
+    for name, i in index.items():
+        for side in _SIDE.finditer(name):
+            j = index.get(name[: side.start()] + _OTHER[side.group()] + name[side.end() :])
+            if j is not None:
+                pairs.add((min(i, j), max(i, j)))
+    return tuple(sorted(pairs))
+
+
+def _mirrored(n_keypoints: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    index = list(range(n_keypoints))
+    for i, j in pairs:
+        index[i], index[j] = j, i
+    return index

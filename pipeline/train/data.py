@@ -1,0 +1,177 @@
+"""What a run trains and validates on: the cache's clips, merged classes, the split, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import Cache, CacheError, Clip, RecordingMeta
+from pipeline.model import pose_graph
+from pipeline.model.network import NetworkConfig
+from pipeline.settings import SettingsError, TrainSettings, parse_map
+from pipeline.train.labels import Merge, make_merge
+from pipeline.train.split import Split, SplitError, group_of, load_split, make_split, missing_classes
+from pipeline.train.stream import ClipData, load_clip
+from pipeline.train.windows import class_counts, rare_boost
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Clips and their data, side by side."""
+
+    clips: list[Clip]
+    data: list[ClipData]
+
+    @property
+    def labels(self) -> list[np.ndarray]:
+        return [data.labels for data in self.data]
+
+    @property
+    def n_frames(self) -> int:
+        return sum(len(data.labels) for data in self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """train, val: by the split. train_sample: training clips with about as many frames as val, to compare losses on.
+
+    class_counts (N,): labelled training frames. boost (N,): how much more often windows with a class are drawn.
+    fingerprints: recording -> fingerprint of frames, keypoints and labels.
+    """
+
+    merge: Merge
+    split: Split
+    train: Part
+    train_sample: Part
+    val: Part
+    class_counts: np.ndarray
+    boost: np.ndarray
+    original_classes: tuple[str, ...]
+    network_config: NetworkConfig
+    preprocess: dict[str, Any]
+    fingerprints: dict[str, dict[str, str]]
+
+
+def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -> TrainingData:
+    """Reads keypoints and labels of all clips, splits, counts, and says what a user should know before a long run.
+
+    Raises SettingsError, SplitError or CacheError where the cache cannot be trained on as asked.
+    """
+    shown = _common_picture(cache.recordings, settings.encoder)
+    merge = make_merge(cache.class_names, settings.merge)
+    whole = Part(list(cache), [load_clip(clip, merge, settings.kp_likelihood_thr) for clip in cache])
+    split = _split(whole, len(merge.names), settings, say, merge.names)
+    train, val = _part(whole, split.train), _part(whole, split.val)
+    counts = class_counts(train.labels, len(merge.names))
+    for name, part in (("training", train), ("validation", val)):
+        if not any((labels >= 0).any() for labels in part.labels):
+            raise SplitError(f"no labelled frame in the {name} recordings; annotate some, or change the split")
+    shares = counts / counts.sum()
+    return TrainingData(
+        merge=merge,
+        split=split,
+        train=train,
+        train_sample=_sample(train, val.n_frames, settings.seed),
+        val=val,
+        class_counts=counts,
+        boost=rare_boost(shares, settings.rare_threshold_share, settings.rare_boost_cap),
+        original_classes=cache.class_names,
+        network_config=_network_config(settings, cache.keypoint_names, merge, shown, say),
+        preprocess=shown.settings,
+        fingerprints={meta.recording: meta.fingerprints for meta in cache.recordings},
+    )
+
+
+def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> RecordingMeta:
+    """A recording that stands for all; raises CacheError where frames are missing or of several sizes."""
+    if not recordings:
+        raise CacheError("the cache has no clips; see skipped.csv in it for the reasons")
+    if encoder == "none":
+        return recordings[0]
+    pose_only = [meta.recording for meta in recordings if not meta.has_frames]
+    if pose_only:
+        raise CacheError(
+            f"{len(pose_only)} recordings have no video (for example {pose_only[0]}), which --encoder {encoder} needs; "
+            "use --encoder none for pose alone"
+        )
+    shapes = {meta.frame_shape: meta.recording for meta in recordings}
+    if len(shapes) > 1:
+        found = ", ".join(f"{shape[0]} px with {shape[2]} channels ({name})" for shape, name in shapes.items())
+        raise CacheError(f"the recordings differ in their frames: {found}; preprocess all with the same settings")
+    return recordings[0]
+
+
+def _split(
+    whole: Part, n_classes: int, settings: TrainSettings, say: Callable[[str], None], class_names: Sequence[str]
+) -> Split:
+    names = sorted({clip.recording for clip in whole.clips})
+    by_name = [[d.labels for c, d in zip(whole.clips, whole.data, strict=True) if c.recording == n] for n in names]
+    counts = np.array([class_counts(labels, n_classes) for labels in by_name])
+    if settings.split_file:
+        split = load_split(Path(settings.split_file), names)
+    else:
+        groups = [group_of(name, settings.group_by) for name in names]
+        split = make_split(names, groups, counts, settings.val_share, settings.seed)
+    for part, missing in missing_classes(split, names, counts, class_names).items():
+        where = {"train": "training", "val": "validation"}[part]
+        for name in missing:
+            say(f"[warning] {where} has no frame of {name}: its F1 means nothing in this run")
+    return split
+
+
+def _part(whole: Part, names: Sequence[str]) -> Part:
+    chosen = set(names)
+    pairs = [(c, d) for c, d in zip(whole.clips, whole.data, strict=True) if c.recording in chosen]
+    return Part([clip for clip, _ in pairs], [data for _, data in pairs])
+
+
+def _sample(train: Part, n_frames: int, seed: int) -> Part:
+    """Random training clips until they have n_frames: large enough to compare with validation, no larger."""
+    order = np.random.default_rng(seed).permutation(len(train.clips))
+    lengths = np.array([len(train.data[i].labels) for i in order])
+    chosen = sorted(order[: int(np.searchsorted(np.cumsum(lengths), n_frames)) + 1])
+    return Part([train.clips[i] for i in chosen], [train.data[i] for i in chosen])
+
+
+def _network_config(
+    settings: TrainSettings,
+    keypoint_names: tuple[str, ...],
+    merge: Merge,
+    shown: RecordingMeta,
+    say: Callable[[str], None],
+) -> NetworkConfig:
+    pose_names = parse_map(settings.pose_names, "pose_names")
+    _say_pose(keypoint_names, pose_names, say)
+    if settings.encoder == "none" and settings.model_type == "multitask":
+        say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
+    if settings.tcn_kernel % 2 == 0:
+        raise SettingsError(f"--tcn-kernel {settings.tcn_kernel}: expected an odd number of frames")
+    return NetworkConfig(
+        n_classes=len(merge.names),
+        keypoint_names=keypoint_names,
+        pose_names=pose_names,
+        channels=shown.channels,
+        img_size=shown.geometry.img_size,
+        encoder=settings.encoder,
+        encoder_width=settings.encoder_width,
+        pose_width=settings.pose_width,
+        tcn_channels=settings.tcn_channels,
+        tcn_layers=settings.tcn_layers,
+        tcn_kernel=settings.tcn_kernel,
+        dropout=settings.dropout,
+        head_dropout=settings.head_dropout,
+        multitask=settings.model_type == "multitask",
+    )
+
+
+def _say_pose(keypoint_names: tuple[str, ...], pose_names: dict[str, str], say: Callable[[str], None]) -> None:
+    layout = pose_graph.layout(keypoint_names, pose_names)
+    if layout.missing:
+        say(
+            f"[info] the pose graph lacks {', '.join(layout.missing)}; the keypoints are {', '.join(keypoint_names)}; "
+            "name them with --pose-names to use it. Pose features that need no names are used"
+        )

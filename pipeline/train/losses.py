@@ -1,0 +1,83 @@
+"""What training makes small. Axes: B batch, T frames, N classes, K keypoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from pipeline.model.network import Output
+from pipeline.settings import TrainSettings
+from pipeline.train.augment import Augmented
+
+# Below this distance (11 px of a 224 px frame) a keypoint's error counts squared, above it as it is: the difference
+# between a paw's middle and its toes is refined, a keypoint on the wrong paw does not outweigh all others.
+KEYPOINT_BETA = 0.05
+
+
+@dataclass(frozen=True)
+class Losses:
+    """total = action + lambda_kp * kp + lambda_smooth * smooth; kp and smooth are before their weights."""
+
+    total: torch.Tensor
+    action: torch.Tensor
+    kp: torch.Tensor
+    smooth: torch.Tensor
+
+
+def total(output: Output, target: Augmented, class_weights_N: torch.Tensor, settings: TrainSettings) -> Losses:
+    """All losses of one batch; kp is 0 without a keypoint head."""
+    action = action_loss(
+        output.logits_BTN, target.labels, class_weights_N, settings.focal_gamma, settings.label_smoothing
+    )
+    smooth = smoothness(output.logits_BTN, target.valid)
+    if output.xy_BTK2 is None:
+        kp = torch.zeros_like(action)
+    else:
+        kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible)
+    return Losses(action + settings.lambda_kp * kp + settings.lambda_smooth * smooth, action, kp, smooth)
+
+
+def action_loss(
+    logits_BTN: torch.Tensor, labels_BT: torch.Tensor, class_weights_N: torch.Tensor, gamma: float, smoothing: float
+) -> torch.Tensor:
+    """Focal cross-entropy with smoothed labels, mean over the labelled frames weighted by their class.
+
+    A frame's loss is (1 - p)^gamma * ((1 - s) * -log p + s * mean over classes of -log p_n), p the probability of its
+    own class: Lin et al. 2017, https://arxiv.org/abs/1708.02002, with the smoothed cross-entropy for the plain one.
+    labels: -1 is not labelled and counts nowhere; 0 if no frame is labelled.
+    """
+    log_p_BTN = F.log_softmax(logits_BTN, -1)
+    labelled_BT = labels_BT >= 0
+    own_BT = labels_BT.clamp(min=0)
+    log_p_BT = log_p_BTN.gather(-1, own_BT[..., None])[..., 0]
+    entropy_BT = -(1 - smoothing) * log_p_BT - smoothing * log_p_BTN.mean(-1)
+    # The power's slope at 0 is infinite for gamma < 1, and p reaches 1 in float32.
+    focal_BT = (1 - log_p_BT.exp()).clamp(min=1e-6) ** gamma * entropy_BT
+    weight_BT = class_weights_N[own_BT] * labelled_BT
+    return (focal_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1e-12)
+
+
+def smoothness(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Tensor:
+    """Mean absolute change of the logits from one valid frame to the next; 0 if no two follow each other."""
+    change_BTN = (logits_BTN[:, 1:] - logits_BTN[:, :-1]).abs()
+    both_BT = (valid_BT[:, 1:] & valid_BT[:, :-1]).to(change_BTN.dtype)
+    return (change_BTN.mean(-1) * both_BT).sum() / both_BT.sum().clamp(min=1)
+
+
+def keypoint_loss(xy_hat_BTK2: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> torch.Tensor:
+    """SmoothL1 with KEYPOINT_BETA, mean over the coordinates of visible keypoints; 0 if none is visible."""
+    error_BTK = F.smooth_l1_loss(xy_hat_BTK2, xy_BTK2, reduction="none", beta=KEYPOINT_BETA).mean(-1)
+    return (error_BTK * visible_BTK).sum() / visible_BTK.sum().clamp(min=1)
+
+
+def class_weights(counts_N: torch.Tensor, power: float) -> torch.Tensor:
+    """(1 / share)^power of each class, float32 (N,), scaled so that the mean weight of the training frames is 1.
+
+    counts: training frames of each class. A class that has none has weight 0: there is nothing to learn it from.
+    """
+    share_N = counts_N.double() / counts_N.sum().clamp(min=1)
+    weight_N = torch.where(share_N > 0, share_N.clamp(min=1e-12) ** -power, 0.0)
+    mean_weight = (share_N * weight_N).sum()
+    return (weight_N / mean_weight.clamp(min=1e-12)).float()

@@ -1,0 +1,189 @@
+"""Which recordings train and which validate: whole recordings, or whole animals, never parts of one."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+COLUMNS = ("recording", "group", "part")
+TOLERANCE = 1e-9  # of sums of shares
+
+
+class SplitError(ValueError):
+    """A split cannot be made or read; the message names the recordings and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of recordings, sorted. groups: recording -> its group (the animal, or the recording itself)."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    groups: dict[str, str]
+
+    def __post_init__(self) -> None:
+        shared = {self.groups[name] for name in self.train} & {self.groups[name] for name in self.val}
+        if shared or set(self.train) & set(self.val):
+            raise SplitError(f"the split has {_some(shared)} in training and in validation; each may be in one only")
+        for part in ("train", "val"):
+            if not getattr(self, part):
+                raise SplitError(f"the split has no recording in {part}; at least one is needed")
+
+
+def group_of(name: str, pattern: str) -> str:
+    """The group of a recording: what the regular expression's first group (or all of it) matches in its name.
+
+    An empty pattern makes each recording its own group. Raises SplitError where nothing matches.
+    """
+    if not pattern:
+        return name
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        raise SplitError(f"--group-by {pattern}: not a regular expression: {error}") from None
+    group = match and (match[1] if match.re.groups else match[0])
+    if not group:
+        raise SplitError(f"--group-by {pattern}: no match in the recording {name}; it must name each one's animal")
+    return group
+
+
+def make_split(
+    names: Sequence[str], groups: Sequence[str], label_counts: np.ndarray, val_share: float, seed: int
+) -> Split:
+    """A split of whole groups in which validation has about val_share of the recordings and of each class's frames.
+
+    names, groups: of each recording. label_counts (recordings, classes): labelled frames. Each class that two groups
+    have is put on both sides if that can be; one that a single group has goes to training. Depends on the seed, and not
+    on the order of the recordings. Raises SplitError for fewer than two groups.
+    """
+    unique = sorted(set(groups))
+    if len(unique) < 2:
+        raise SplitError(
+            f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
+            f"{_some(unique)}; add recordings, or change --group-by"
+        )
+    member = np.array([[group == of for of in groups] for group in unique])
+    amounts = member @ np.column_stack([np.ones(len(names)), label_counts]).astype(float)
+    amounts = amounts[:, amounts.sum(0) > 0]
+    in_val = _search(amounts / amounts.sum(0), val_share, np.random.default_rng(seed))
+    val_groups = {group for group, chosen in zip(unique, in_val, strict=True) if chosen}
+    return _split(dict(zip(names, groups, strict=True)), val_groups)
+
+
+def save_split(split: Split, path: Path) -> None:
+    """Writes the split as a table: recording, group, part (train or val)."""
+    part = dict.fromkeys(split.train, "train") | dict.fromkeys(split.val, "val")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows((name, split.groups[name], part[name]) for name in sorted(part))
+
+
+def load_split(path: Path, names: Sequence[str]) -> Split:
+    """The split of a saved table, which must name exactly these recordings. Raises SplitError."""
+    split = read_split(path)
+    listed = {*split.train, *split.val}
+    problems = {
+        "are not in the cache": listed - set(names),
+        "are in the cache but not in the split": set(names) - listed,
+    }
+    _refuse(path, problems)
+    return split
+
+
+def read_split(path: Path) -> Split:
+    """The split of a saved table, whatever recordings it names. Raises SplitError."""
+    rows = _read(path)
+    listed = [row["recording"] for row in rows]
+    problems = {
+        "stand twice": {name for name in listed if listed.count(name) > 1},
+        "have a part other than train or val": {r["recording"] for r in rows if r["part"] not in ("train", "val")},
+    }
+    _refuse(path, problems)
+    try:
+        return Split(
+            train=tuple(sorted(row["recording"] for row in rows if row["part"] == "train")),
+            val=tuple(sorted(row["recording"] for row in rows if row["part"] == "val")),
+            groups={row["recording"]: row["group"] for row in rows},
+        )
+    except SplitError as error:
+        raise SplitError(f"{path}: {error}") from None
+
+
+def _refuse(path: Path, problems: dict[str, set[str]]) -> None:
+    for problem, found in problems.items():
+        if found:
+            raise SplitError(f"{path}: recordings that {problem}: {_some(found)}; correct the file or make a new split")
+
+
+def missing_classes(
+    split: Split, names: Sequence[str], label_counts: np.ndarray, class_names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The classes without a single frame in each part: {"train": (...), "val": (...)}. Arguments as in make_split."""
+    row = dict(zip(names, label_counts, strict=True))
+    missing = {}
+    for part, members in (("train", split.train), ("val", split.val)):
+        total = sum((row[name] for name in members), np.zeros(len(class_names)))
+        missing[part] = tuple(name for name, frames in zip(class_names, total, strict=True) if not frames)
+    return missing
+
+
+def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator) -> np.ndarray:
+    """Which groups validate, (groups,) bool: from a random start, the best single move or swap until none helps.
+
+    shares (groups, 1 + classes): each group's share of all recordings and of each class's frames.
+    """
+    n = len(shares)
+    in_val = np.zeros(n, bool)
+    in_val[rng.permutation(n)[: min(n - 1, max(1, round(n * val_share)))]] = True
+    cost = _cost(shares[in_val].sum(0), val_share)
+    while True:
+        inside, outside = np.flatnonzero(in_val), np.flatnonzero(~in_val)
+        nothing = np.zeros((1, shares.shape[1]))
+        leaves, enters = np.concatenate([nothing, shares[inside]]), np.concatenate([nothing, shares[outside]])
+        costs = _cost(shares[in_val].sum(0) - leaves[:, None] + enters[None], val_share)
+        leaver, enterer = np.unravel_index(costs.argmin(), costs.shape)
+        if costs[leaver, enterer] >= cost - TOLERANCE:
+            return in_val
+        cost = costs[leaver, enterer]
+        in_val[inside[leaver - 1 : leaver]] = False  # the first of each is nobody
+        in_val[outside[enterer - 1 : enterer]] = True
+
+
+def _cost(val: np.ndarray, val_share: float) -> np.ndarray:
+    """How far validation's shares (..., 1 + classes) are from val_share; lower is better.
+
+    The mean distance, and 1 for each class that validation lacks, 2 for each that training lacks: a class that is never
+    learned is worse than one that is not measured. No part may be without recordings.
+    """
+    none, all_of_it = val < TOLERANCE, val > 1 - TOLERANCE
+    empty = none[..., 0] | all_of_it[..., 0]
+    return np.where(empty, np.inf, np.abs(val - val_share).mean(-1) + none.sum(-1) + 2 * all_of_it.sum(-1))
+
+
+def _split(groups: dict[str, str], val_groups: set[str]) -> Split:
+    val = tuple(sorted(name for name, group in groups.items() if group in val_groups))
+    return Split(train=tuple(sorted(set(groups) - set(val))), val=val, groups=groups)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SplitError(f"{path}: cannot be read as a split: {error}") from None
+    if columns != COLUMNS:
+        raise SplitError(f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(columns) or 'none'}")
+    return rows
+
+
+def _some(names: set[str] | Sequence[str], most: int = 5) -> str:
+    """The first names, sorted, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(sorted(names)[:most]) + more

@@ -1,0 +1,331 @@
+"""The training loop: a cache in, a run folder out.
+
+Shape suffixes: B batch, T frames, N classes, K keypoints.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import cache as clip_cache
+from pipeline.model import checkpoint
+from pipeline.model.encoder import freeze
+from pipeline.model.infer import pick_device
+from pipeline.model.network import Network
+from pipeline.model.trained import Trained
+from pipeline.settings import TrainSettings
+from pipeline.train import losses
+from pipeline.train.augment import augment, flip_pairs
+from pipeline.train.data import Part, TrainingData, prepare
+from pipeline.train.metrics import Scores
+from pipeline.train.run_folder import (
+    BEST,
+    HISTORY,
+    LAST,
+    LENGTH_SETTINGS,
+    SPLIT,
+    RunError,
+    RunRecord,
+    read_record,
+    set_aside,
+    write_record,
+    write_text,
+)
+from pipeline.train.schedule import EarlyStopping, Plateau, lr_at
+from pipeline.train.split import save_split
+from pipeline.train.stream import Stream
+from pipeline.train.validate import Evaluation, evaluate
+from pipeline.train.windows import plan_epoch
+
+# Raised when a change to the training code changes what comes out of the same cache and settings.
+TRAIN_VERSION = 1
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+class TrainingError(ValueError):
+    """Training cannot go on; the message says why and what to try."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """state: trained, or fresh (nothing had to be done). best: the checkpoint with the best validation macro F1."""
+
+    state: str
+    out: Path
+    best: Path
+    scores: dict[str, Any]
+    best_epoch: int
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    resume: bool = False,
+    force: bool = False,
+    say: Say = print,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Trains on the cache and writes checkpoints, history, split and record into `out`.
+
+    An up-to-date run is left alone, an interrupted one goes on where it was; a run of other settings or data is moved
+    to OUT.old-N first. Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
+    """
+    data = prepare(clip_cache.open(cache), settings, say)
+    record = RunRecord(dataclasses.asdict(settings), data.fingerprints, TRAIN_VERSION)
+    going_on = _going_on(out, record, resume=resume, force=force, say=say)
+    if going_on == "fresh":
+        say(f"[info] {out} is up to date (--force trains anew)")
+        return _outcome("fresh", out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_record(out, record)
+    save_split(data.split, out / SPLIT)
+    _Loop(settings, data, out, say, progress).run(resume=going_on == "resume")
+    write_record(out, dataclasses.replace(record, finished=True))
+    return _outcome("trained", out)
+
+
+class _Loop:
+    """What lives from epoch to epoch: weights, optimiser, moving average, schedule, history."""
+
+    def __init__(
+        self, settings: TrainSettings, data: TrainingData, out: Path, say: Say, progress: Progress | None
+    ) -> None:
+        self.settings, self.data, self.out, self.say, self.progress = settings, data, out, say, progress
+        self.device = pick_device(settings.device)
+        torch.manual_seed(settings.seed)
+        self.network = Network(data.network_config).to(self.device)
+        self.average = copy.deepcopy(self.network) if settings.use_ema else None
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
+        self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
+        self.stopping = EarlyStopping(settings.early_stopping_patience)
+        self.history: list[dict[str, float]] = []
+        self.class_weights_N = losses.class_weights(
+            torch.from_numpy(data.class_counts), settings.class_weight_power
+        ).to(self.device)
+        self.flips = flip_pairs(data.network_config.keypoint_names)
+
+    def run(self, *, resume: bool) -> None:
+        if resume:
+            self._load()
+        for epoch in range(len(self.history), self.settings.epochs):
+            if self.stopping.should_stop:
+                break
+            row = self._epoch(epoch)
+            self.history.append(row)
+            write_text(self.out / HISTORY, pd.DataFrame(self.history).to_csv(index=False))
+            self._save()
+        if self.stopping.should_stop and len(self.history) < self.settings.epochs:
+            self.say("[info] Early stopping triggered")
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        started = time.perf_counter()
+        self.say(f"Epoch {epoch + 1}/{self.settings.epochs}")
+        shown, waited = self._train(epoch)
+        seconds = time.perf_counter() - started
+        network = self.average or self.network
+        on_train = self._evaluate(network, self.data.train_sample)
+        on_val = self._evaluate(network, self.data.val)
+        macro_f1 = on_val.scores.macro_f1
+        if epoch >= self.settings.warmup_epochs:
+            self.plateau.update(macro_f1)
+        for line in epoch_lines(on_train, on_val, waited / max(seconds, 1e-9)):
+            self.say(line)
+        row = _history_row(epoch, shown, seconds, waited, on_train, on_val)
+        if self.stopping.update(macro_f1):
+            self._save_best(network, epoch, on_val.scores)
+        return row
+
+    def _train(self, epoch: int) -> tuple[float, float]:
+        """One pass over the epoch's windows; returns the mean loss as trained on, and the seconds spent waiting."""
+        settings, data = self.settings, self.data
+        windows = plan_epoch(data.train.labels, settings.train_T, data.boost, settings.seed, epoch)
+        steps = math.ceil(len(windows) / settings.batch_size)
+        torch.manual_seed(_mix(settings.seed, epoch))  # dropout
+        self.network.train()
+        if self.network.encoder is not None:
+            freeze(self.network.encoder, epoch < settings.freeze_encoder_epochs)
+        total = torch.zeros((), device=self.device)
+        with_frames = self.network.encoder is not None
+        with Stream(
+            data.train.clips, data.train.data, windows, settings.batch_size, self.device, with_frames=with_frames
+        ) as stream:
+            for step, batch in enumerate(stream):
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
+                seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
+                seen = augment(batch, settings, seeds, self.flips)
+                with _autocast(self.device, settings.amp):
+                    output = self.network(seen.frames, seen.xy_input, seen.visible, seen.valid)
+                loss = losses.total(output, seen, self.class_weights_N, settings).total
+                self._update(loss, epoch, step)
+                total += loss.detach()
+                if self.progress:
+                    self.progress(f"epoch {epoch + 1}", step + 1, steps)
+        return float(total) / steps, stream.waited_s
+
+    def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        largest = self.settings.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        # Checked here, before the weights are touched: they stay those of the last good step.
+        if not torch.isfinite(norm):
+            raise TrainingError(_diverged(epoch, step))
+        self.optimizer.step()
+        if self.average:
+            update_average(self.average, self.network, self.settings.ema_decay)
+
+    def _evaluate(self, network: Network, part: Part) -> Evaluation:
+        return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings)
+
+    def _save_best(self, network: Network, epoch: int, scores: Scores) -> None:
+        path = self.out / BEST
+        content = self._trained(network).as_dict()
+        checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
+        self.say(f"[info] better model (validation macro F1 {scores.macro_f1:.4f}) saved: {path}")
+
+    def _save(self) -> None:
+        state = {
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "history": self.history,
+        }
+        checkpoint.save(self.out / LAST, self._trained(self.network).as_dict() | {"loop": state})
+
+    def _trained(self, network: Network) -> Trained:
+        data = self.data
+        return Trained(
+            network, data.merge.names, data.original_classes, data.merge.lookup, data.class_counts, data.preprocess,
+            dataclasses.asdict(self.settings),
+        )  # fmt: skip
+
+    def _load(self) -> None:
+        content = checkpoint.load(self.out / LAST, self.device)
+        state = content["loop"]
+        self.network.load_state_dict(content["weights"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.history = state["history"]
+        self.say(f"[info] goes on after epoch {len(self.history)}")
+
+
+def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) -> list[str]:
+    """What the console says after an epoch; train and validation losses are computed alike."""
+    scores = on_val.scores
+    per_class = ", ".join(f"{name} {_number(f1, 3)}" for name, f1 in scores.f1_per_class.items())
+    return [
+        f"Train loss: {_loss_text(on_train)}",
+        f"Val loss: {_loss_text(on_val)}",
+        f"Val macro F1: {scores.macro_f1:.4f}",
+        f"Val segment F1@0.3: {scores.segment_f1[0.3]:.4f}",
+        f"Val keypoint MAE (norm): {_number(scores.keypoint_mae_norm)}",
+        f"Per-class F1: {per_class}",
+        f"Waited for data: {waiting_share:.1%} of the epoch",
+    ]
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * network, for every weight; buffers are copied."""
+    for old, new in zip(average.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, 1 - decay)
+    for kept, now in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(now)
+
+
+def _going_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Say) -> str:
+    """new, resume or fresh; moves a former run aside where it must not be gone on with."""
+    former = read_record(out) if not force else None
+    can_resume = (out / LAST).exists()
+    if former is None:
+        if resume:
+            raise RunError(f"--resume: there is no run in {out}")
+        if out.exists() and any(out.iterdir()):
+            say(f"[info] {out} was not empty; what it held is now in {set_aside(out)}")
+        return "new"
+    differences = former.differences(record)
+    if resume and can_resume:
+        other = [line for line in differences if line.split(":")[0] not in LENGTH_SETTINGS]
+        if other:
+            raise RunError(f"--resume: {out} was made from something else: {'; '.join(other)}")
+        return "resume"
+    if not differences and former.finished and (out / BEST).exists():
+        return "fresh"
+    if not differences and can_resume:
+        return "resume"
+    if resume:
+        raise RunError(f"--resume: {out} holds no finished epoch; leave --resume out to start")
+    for line in differences:
+        say(f"[info] changed since the last run: {line}")
+    say(f"[info] the former run is now in {set_aside(out)}")
+    return "new"
+
+
+def _outcome(state: str, out: Path) -> Outcome:
+    best = checkpoint.load(out / BEST)
+    return Outcome(state, out, out / BEST, best["scores"], best["epoch"])
+
+
+def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels only: biases and norms are not drawn to 0."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _autocast(device: torch.device, amp: bool) -> torch.autocast:
+    """bfloat16 on CUDA devices that have it: its range is float32's, so losses need no scaling."""
+    enabled = amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _history_row(
+    epoch: int, shown: float, seconds: float, waited: float, on_train: Evaluation, on_val: Evaluation
+) -> dict[str, float]:
+    row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited}
+    for part, result in (("train", on_train), ("val", on_val)):
+        row |= {f"{part}_loss": result.loss, f"{part}_action_loss": result.action_loss}
+        row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_macro_f1": result.scores.macro_f1}
+    row["val_segment_f1"] = on_val.scores.segment_f1[0.3]
+    row["val_keypoint_mae"] = on_val.scores.keypoint_mae_norm
+    return row | {f"val_f1_{name}": f1 for name, f1 in on_val.scores.f1_per_class.items()}
+
+
+def _mix(*numbers: int) -> int:
+    """A 63-bit seed from several numbers, so that every epoch and sample draws its own."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _loss_text(result: Evaluation) -> str:
+    return f"{result.loss:.4f} (action: {result.action_loss:.4f}, kp: {result.kp_loss:.4f})"
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "none" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _diverged(epoch: int, step: int | None = None) -> str:
+    where = f"epoch {epoch + 1}" + ("" if step is None else f", step {step + 1}")
+    return f"the loss is no longer a finite number ({where}); the checkpoints before it are whole; try a smaller --lr"

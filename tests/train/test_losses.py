@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pipeline.model.network import Output
+from pipeline.settings import TrainSettings
+from pipeline.train.augment import Augmented
+from pipeline.train.losses import (
+    KEYPOINT_BETA,
+    action_loss,
+    class_weights,
+    keypoint_loss,
+    smoothness,
+    total,
+)
+
+EVEN = torch.ones(5)
+
+
+def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, 5, (2, 30), generator=generator)
+    return torch.randn(2, 30, 5, generator=generator, requires_grad=True), labels
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_without_focus_it_is_torchs_weighted_cross_entropy(smoothing: float) -> None:
+    logits, labels = example()
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+    known = labels >= 0
+    each = F.cross_entropy(logits[known], labels[known], reduction="none", label_smoothing=smoothing)
+    expected = (each * weights[labels[known]]).sum() / weights[labels[known]].sum()
+    torch.testing.assert_close(action_loss(logits, labels, weights, 0.0, smoothing), expected)
+
+
+def test_focal_loss_of_one_frame_by_hand() -> None:
+    logits = torch.tensor([[[0.0, math.log(3.0)]]])  # probabilities 1/4 and 3/4
+    expected = 0.25**2.5 * (0.9 * -math.log(0.75) + 0.1 * -(math.log(0.75) + math.log(0.25)) / 2)
+    found = action_loss(logits, torch.tensor([[1]]), torch.ones(2), 2.5, 0.1)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_unlabelled_frames_count_nowhere() -> None:
+    logits, labels = example()
+    without = action_loss(logits, labels, EVEN, 2.5, 0.1)
+    changed = torch.where(labels[..., None] < 0, logits + 100 * torch.randn(2, 30, 5), logits)
+    torch.testing.assert_close(action_loss(changed, labels, EVEN, 2.5, 0.1), without)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.5])
+@pytest.mark.parametrize(
+    "case", ["nothing labelled", "only classes of weight 0", "certain and right", "certain and wrong"]
+)
+def test_losses_and_their_slopes_are_finite(case: str, gamma: float) -> None:
+    logits = torch.zeros(1, 4, 2, requires_grad=True)
+    labels = torch.full((1, 4), -1 if case == "nothing labelled" else 1)
+    shift = {"certain and right": 200.0, "certain and wrong": -200.0}.get(case, 0.0)
+    weights = torch.tensor([1.0, 0.0 if "weight 0" in case else 1.0])
+    loss = action_loss(logits + torch.tensor([0.0, shift]), labels, weights, gamma, 0.0)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+    if case in ("nothing labelled", "only classes of weight 0"):
+        assert loss == 0
+
+
+def test_smoothness_is_the_mean_change_between_valid_neighbours() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [1.0, -3.0], [1.0, -3.0], [50.0, 50.0]]])
+    valid = torch.tensor([[True, True, True, False]])
+    assert smoothness(logits, valid) == pytest.approx((2 + 0) / 2)
+    assert smoothness(logits[:, :1], valid[:, :1]) == 0
+    assert smoothness(logits, torch.zeros_like(valid)) == 0
+
+
+def test_keypoint_loss_counts_visible_keypoints_alone() -> None:
+    xy, visible = torch.full((1, 1, 3, 2), 0.5), torch.tensor([[[True, True, False]]])
+    found = xy + torch.tensor([0.01, 0.2, 0.4])[:, None]
+    squared, linear = 0.5 * 0.01**2 / KEYPOINT_BETA, 0.2 - KEYPOINT_BETA / 2
+    assert keypoint_loss(found, xy, visible).item() == pytest.approx((squared + linear) / 2, rel=1e-4)
+    assert keypoint_loss(found, xy, torch.zeros_like(visible)) == 0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_class_weights(power: float) -> None:
+    counts = torch.tensor([700, 250, 0, 50])
+    weights = class_weights(counts, power)
+    assert weights[2] == 0
+    assert ((counts / counts.sum()) * weights).sum().item() == pytest.approx(1)
+    assert (weights[3] / weights[0]).item() == pytest.approx((700 / 50) ** power, rel=1e-5)
+
+
+def test_class_weights_of_no_frames_at_all_are_zero() -> None:
+    assert class_weights(torch.zeros(3, dtype=torch.int64), 0.5).tolist() == [0, 0, 0]
+
+
+def sample(labels: torch.Tensor) -> tuple[Output, Augmented]:
+    generator = torch.Generator().manual_seed(3)
+    B, T = labels.shape
+    xy = torch.rand(B, T, 6, 2, generator=generator)
+    places = torch.ones(B, T, 6, dtype=torch.bool)
+    target = Augmented(None, xy, xy, places, labels, torch.ones(B, T, dtype=torch.bool))
+    logits = torch.randn(B, T, 5, generator=generator)
+    return Output(logits, torch.rand(B, T, 6, 2, generator=generator)), target
+
+
+def test_total_is_the_weighted_sum() -> None:
+    output, target = sample(example()[1])
+    found = total(output, target, EVEN, TrainSettings(lambda_kp=2.0, lambda_smooth=0.3))
+    torch.testing.assert_close(found.total, found.action + 2.0 * found.kp + 0.3 * found.smooth)
+    assert min(found.action, found.kp, found.smooth) > 0
+    assert total(replace(output, xy_BTK2=None), target, EVEN, TrainSettings()).kp == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"focal_gamma": 1.0}, {"label_smoothing": 0.0}, {"lambda_kp": 0.5}, {"lambda_smooth": 0.1}],
+    ids=str,
+)
+def test_each_setting_changes_the_total(change: dict[str, float]) -> None:
+    output, target = sample(example()[1])
+    settings = TrainSettings()
+    assert total(output, target, EVEN, settings).total != total(output, target, EVEN, replace(settings, **change)).total
+
+
+def test_jitter_of_the_input_never_reaches_the_keypoint_loss() -> None:
+    output, target = sample(example()[1])
+    jittered = replace(target, xy_input=torch.rand_like(target.xy_input))
+    assert total(output, target, EVEN, TrainSettings()).kp == total(output, jittered, EVEN, TrainSettings()).kp

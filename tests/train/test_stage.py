@@ -1,0 +1,300 @@
+"""The training loop on a small cache that a network can learn in seconds."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cache as clip_cache
+from cache import CacheError
+from pipeline.model import checkpoint
+from pipeline.settings import TrainSettings
+from pipeline.train import stage
+from pipeline.train.data import prepare
+from pipeline.train.run_folder import BEST, HISTORY, RunError
+from pipeline.train.split import SplitError
+from tests_support import CLASSES, small_clip, write_recording, write_small_cache
+
+LOSSES = ["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_macro_f1"]
+
+
+def run(cache: Path, out: Path, settings: TrainSettings, **options) -> list[str]:
+    lines: list[str] = []
+    stage.train(settings, cache=cache, out=out, say=lines.append, **options)
+    return lines
+
+
+def losses(out: Path) -> np.ndarray:
+    return pd.read_csv(out / HISTORY)[LOSSES].to_numpy()
+
+
+def test_the_console_says_what_was_promised(small_cache: Path, quick, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", quick())
+    assert "Epoch 1/2" in lines
+    text = "\n".join(lines)
+    for start in (
+        r"Train loss: \d\.\d{4} \(action: \d\.\d{4}, kp: \d\.\d{4}\)",
+        r"Val loss: \d",
+        r"Val macro F1: \d\.\d{4}",
+        r"Val segment F1@0\.3: \d",
+        r"Val keypoint MAE \(norm\): \d",
+        r"Per-class F1: rest \d\.\d+, paw_withdraw",
+        r"Waited for data: \d+\.\d% of the epoch",
+        rf"saved: .*{BEST}",
+    ):
+        assert pd.Series([text]).str.contains(start).item(), start
+
+
+def test_it_learns_behaviour_and_keypoints(small_cache: Path, quick, tmp_path: Path) -> None:
+    run(small_cache, tmp_path / "run", quick(epochs=12, head_dropout=0.0, dropout=0.0, kp_jitter_std=0.002))
+    history = pd.read_csv(tmp_path / "run" / HISTORY)
+    assert history["val_macro_f1"].max() > 0.6  # always saying rest scores 0.25
+    assert history["val_keypoint_mae"].iloc[-1] < 0.8 * history["val_keypoint_mae"].iloc[0]
+
+
+def test_both_stores_give_the_same_losses(small_cache: Path, quick, tmp_path: Path) -> None:
+    hdf5 = write_small_cache(tmp_path / "hdf5", store="hdf5")
+    run(small_cache, tmp_path / "a", quick())
+    run(hdf5, tmp_path / "b", quick())
+    np.testing.assert_array_equal(losses(tmp_path / "a"), losses(tmp_path / "b"))
+
+
+def test_the_seed_decides_everything(small_cache: Path, quick, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(small_cache, tmp_path / name, quick(seed=seed))
+    np.testing.assert_array_equal(losses(tmp_path / "a"), losses(tmp_path / "b"))
+    assert (losses(tmp_path / "a") != losses(tmp_path / "c")).any()
+
+
+KILLED_RUN = """
+import sys, torch
+from pathlib import Path
+from pipeline.settings import TrainSettings
+from pipeline.train import stage
+torch.set_num_threads(1)
+settings = TrainSettings(**eval(sys.argv[3]))
+stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda line: print(line, flush=True))
+"""
+
+
+@pytest.mark.parametrize("extra", [{}, {"use_ema": True, "lr_schedule": "plateau", "lr_patience": 0}], ids=["", "ema"])
+def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path: Path, extra: dict) -> None:
+    settings = quick(epochs=4, **extra)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    run(small_cache, undisturbed, settings)
+    arguments = [sys.executable, "-c", KILLED_RUN, str(small_cache), str(killed), repr(vars(settings))]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not process.stdout.readline().startswith("Epoch 3/4"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(pd.read_csv(killed / HISTORY)) < 4
+    lines = run(small_cache, killed, settings)
+    assert any("goes on after epoch" in line for line in lines)
+    np.testing.assert_array_equal(losses(undisturbed), losses(killed))
+    ours, theirs = (checkpoint.load(out / BEST)["weights"] for out in (undisturbed, killed))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_resume_with_more_epochs_goes_on(small_cache: Path, quick, tmp_path: Path) -> None:
+    plateau = {"lr_schedule": "plateau"}  # a cosine's course depends on the number of epochs
+    run(small_cache, tmp_path / "long", quick(epochs=3, **plateau))
+    run(small_cache, tmp_path / "run", quick(epochs=2, **plateau))
+    run(small_cache, tmp_path / "run", quick(epochs=3, **plateau), resume=True)
+    np.testing.assert_array_equal(losses(tmp_path / "run"), losses(tmp_path / "long"))
+
+
+def test_resume_refuses_other_settings(small_cache: Path, quick, tmp_path: Path) -> None:
+    run(small_cache, tmp_path / "run", quick(epochs=1))
+    with pytest.raises(RunError, match=r"lr: 0.002 -> 0.1"):
+        run(small_cache, tmp_path / "run", quick(epochs=1, lr=0.1), resume=True)
+    with pytest.raises(RunError, match="there is no run in"):
+        run(small_cache, tmp_path / "nothing", quick(), resume=True)
+
+
+def test_an_up_to_date_run_is_left_alone(small_cache: Path, quick, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(small_cache, out, quick(epochs=1))
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert run(small_cache, out, quick(epochs=1)) == [f"[info] {out} is up to date (--force trains anew)"]
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_changed_setting_is_named_and_nothing_is_lost(small_cache: Path, quick, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(small_cache, out, quick(epochs=1))
+    best = (out / BEST).read_bytes()
+    lines = run(small_cache, out, quick(epochs=1, dropout=0.5))
+    assert "[info] changed since the last run: dropout: 0.3 -> 0.5" in lines
+    assert (tmp_path / "run.old-1" / BEST).read_bytes() == best
+
+
+def test_changed_labels_are_named(quick, tmp_path: Path) -> None:
+    path = write_small_cache(tmp_path / "cache")
+    run(path, tmp_path / "run", quick(epochs=1))
+    with clip_cache.create(path) as cache:
+        write_recording(cache, "mouse_03M_a", [small_clip(30), small_clip(31)], version="2")
+    lines = run(path, tmp_path / "run", quick(epochs=1))
+    assert "[info] changed since the last run: labels changed: mouse_03M_a" in lines
+
+
+def test_early_stopping_is_said(small_cache: Path, quick, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", quick(epochs=30, lr=1e-9, min_lr=0.0, early_stopping_patience=2))
+    assert "[info] Early stopping triggered" in lines
+    assert len(pd.read_csv(tmp_path / "run" / HISTORY)) == 3
+
+
+def test_recordings_of_one_animal_stay_together(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(8):
+            write_recording(cache, f"day{i % 2}_{i // 2:02d}M_x", [small_clip(i)])
+    data = prepare(clip_cache.open(tmp_path / "cache"), quick(group_by=r"_(\d+M)_"), print)
+    parts = [{clip.recording.split("_")[1] for clip in part.clips} for part in (data.train, data.val)]
+    assert all(parts)
+    assert not parts[0] & parts[1]
+
+
+def test_a_class_that_validation_lacks_is_named(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(4):
+            clip = small_clip(i)
+            clip["labels"] = np.where(np.isin(clip["labels"], (1, 3)) & (i > 0), 0, clip["labels"])
+            write_recording(cache, f"mouse_{i}", [clip])
+    lines: list[str] = []
+    prepare(clip_cache.open(tmp_path / "cache"), quick(), lines.append)
+    assert any("validation has no frame of paw_withdraw" in line for line in lines)
+
+
+def test_unannotated_recordings_train_keypoints_alone(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(6):
+            clip = small_clip(i)
+            if i % 2:
+                clip["labels"] = np.full_like(clip["labels"], -1)
+            write_recording(cache, f"mouse_{i}", [clip])
+    run(tmp_path / "cache", tmp_path / "run", quick())
+    assert np.isfinite(losses(tmp_path / "run")).all()
+
+
+def test_no_labels_at_all_is_refused(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(3):
+            clip = small_clip(i)
+            clip["labels"] = np.full_like(clip["labels"], -1)
+            write_recording(cache, f"mouse_{i}", [clip])
+    with pytest.raises(SplitError, match="no labelled frame in the training recordings"):
+        run(tmp_path / "cache", tmp_path / "run", quick())
+
+
+def test_pose_only_recordings_need_encoder_none(quick, tmp_path: Path) -> None:
+    path = write_small_cache(tmp_path / "cache", frames=False)
+    with pytest.raises(CacheError, match="use --encoder none"):
+        run(path, tmp_path / "run", quick())
+    lines = run(path, tmp_path / "run", quick(encoder="none"))
+    assert any("learns the behaviour alone" in line for line in lines)
+    assert checkpoint.load(tmp_path / "run" / BEST)["network_config"]["encoder"] == "none"
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason(small_cache: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(stage.TrainingError, match="no longer a finite number"):
+        run(small_cache, tmp_path / "run", quick(epochs=6, lr=1e30, grad_clip=0.0, warmup_epochs=0))
+
+
+def test_train_and_validation_losses_are_computed_alike(quick, tmp_path: Path) -> None:
+    """With the same trials in both parts, augmentation and dropout on, both figures are equal."""
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(2):
+            write_recording(cache, f"mouse_{i}", [small_clip(5)])
+    run(tmp_path / "cache", tmp_path / "run", quick(dropout=0.5, kp_jitter_std=0.2, aug_brightness=0.5))
+    history = pd.read_csv(tmp_path / "run" / HISTORY)
+    np.testing.assert_allclose(history["train_loss"], history["val_loss"], rtol=1e-5)
+    assert (np.abs(history["shown_loss"] - history["train_loss"]) > 1e-3).any()
+
+
+# For every training setting: another value, and what it must change. `losses`: the figures of the run.
+CHANGES = {
+    "model_type": "action_only", "encoder": "none", "freeze_encoder_epochs": 2, "encoder_width": 24, "pose_width": 24,
+    "tcn_channels": 24, "tcn_layers": 2, "tcn_kernel": 5, "pose_names": "mouth=tail_base,tail_base=mouth",
+    "merge": "none", "train_T": 16, "val_T": 12, "kp_likelihood_thr": 1.0, "val_share": 0.5, "kp_jitter_std": 0.2,
+    "aug_brightness": 0.9, "aug_contrast": 0.9, "aug_temporal_drop": 0.5, "aug_hflip": 1.0, "aug_noise_std": 0.3,
+    "aug_roll": 0, "rare_threshold_share": 0.5, "focal_gamma": 0.0, "label_smoothing": 0.4, "class_weight_power": 0.0,
+    "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
+    "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
+    "seed": 9, "use_ema": True, "group_by": r"mouse_(\d)",
+}  # fmt: skip
+# These need others with them to show.
+TOGETHER = {
+    "rare_boost_cap": ({"rare_threshold_share": 0.5}, 1.0),
+    "ema_decay": ({"use_ema": True}, 0.5),
+    "lr_patience": ({"lr_schedule": "plateau", "lr": 1e-9, "min_lr": 0.0, "epochs": 3, "warmup_epochs": 0}, 0),
+    "lr_factor": ({"lr_schedule": "plateau", "lr": 1e-5, "min_lr": 0.0, "epochs": 4, "lr_patience": 0}, 0.01),
+    "early_stopping_patience": ({"lr": 1e-9, "min_lr": 0.0, "epochs": 4}, 1),
+}
+ELSEWHERE = {
+    "split_file": "test_a_saved_split_is_used",
+    "device": "test_a_device_that_is_not_there_is_said",
+    "amp": "only on CUDA",
+}
+
+
+def test_every_setting_has_its_test() -> None:
+    assert CHANGES.keys() | TOGETHER.keys() | ELSEWHERE.keys() == vars(TrainSettings()).keys()
+
+
+@pytest.fixture(scope="session")
+def figures(small_cache: Path, quick, tmp_path_factory: pytest.TempPathFactory):
+    """Trains with changed settings, each set once; returns the figures of its epochs."""
+    made: dict[str, np.ndarray] = {}
+
+    def train(**changes) -> np.ndarray:
+        key = repr(sorted(changes.items()))
+        if key not in made:
+            out = tmp_path_factory.mktemp("run") / "run"
+            run(small_cache, out, quick(**changes))
+            made[key] = losses(out)
+        return made[key]
+
+    return train
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_setting_changes_the_run(figures, name: str) -> None:
+    before, after = figures(), figures(**{name: CHANGES[name]})
+    assert before.shape != after.shape or not np.array_equal(before, after, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_setting_that_needs_another_changes_the_run(figures, name: str) -> None:
+    others, value = TOGETHER[name]
+    before, after = figures(**others), figures(**others, **{name: value})
+    assert before.shape != after.shape or not np.array_equal(before, after, equal_nan=True)
+
+
+def test_a_saved_split_is_used(small_cache: Path, quick, tmp_path: Path) -> None:
+    names = [f"mouse_{i:02d}M_a" for i in range(6)]
+    rows = [f"{name},{name},{'val' if i == 4 else 'train'}" for i, name in enumerate(names)]
+    (tmp_path / "split.csv").write_text("\n".join(["recording,group,part", *rows]) + "\n")
+    settings = quick(split_file=str(tmp_path / "split.csv"))
+    data = prepare(clip_cache.open(small_cache), settings, print)
+    assert {clip.recording for clip in data.val.clips} == {names[4]}
+
+
+def test_a_device_that_is_not_there_is_said(small_cache: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--device cuda:77: not available here"):
+        run(small_cache, tmp_path / "run", quick(device="cuda:77"))
+
+
+def test_merged_classes_are_what_is_learned(small_cache: Path, quick) -> None:
+    data = prepare(clip_cache.open(small_cache), quick(), print)
+    assert data.merge.names == ("rest", "paw_withdraw", "paw_lick", "walk")
+    raw = sum((np.bincount(clip.labels, minlength=5) for clip in data.train.clips), np.zeros(5, int))
+    assert data.class_counts.tolist() == [raw[0], raw[1] + raw[3], raw[2], raw[4]]
+    assert CLASSES[3] == "paw_guard"
