@@ -1,0 +1,207 @@
+"""The command line: parse, call one function, print one table, return an exit code.
+
+Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 done, but recordings or trials were left out for a
+fault (each is listed with its reason); 130 interrupted.
+"""
+
+import dataclasses
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional, get_type_hints
+
+import typer
+
+from pipeline.settings import PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
+
+# Old command lines write --kp_jitter_std: - and _ are the same in a flag.
+_CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    context_settings=_CONTEXT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Mouse paw behaviour in every frame, from video and DeepLabCut keypoints.",
+)
+
+Folder = Optional[Path]  # noqa: UP045
+VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
+AnnotationsOption = Annotated[Folder, typer.Option("--annotations", help="folder of the annotation tables")]
+DlcOption = Annotated[Folder, typer.Option("--dlc", help="folder of the DLC tables, where they lie elsewhere")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
+OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
+ModelOption = Annotated[Path, typer.Option("--model", help="best_model_multitask.pt of a run")]
+ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with the run in --out; it must be there")]
+ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
+
+
+def with_settings(*stages: type) -> Callable[[Callable[..., int]], Callable[..., None]]:
+    """Adds a flag for every setting of the stages to a command; the command gets them as the dict `flags`."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., None]:
+        names = [f.name for stage in stages for f in dataclasses.fields(stage)]
+        own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
+        own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+
+        @functools.wraps(function)
+        def command(**arguments: Any) -> None:
+            flags = {name: arguments.pop(name) for name in names}
+            raise typer.Exit(function(**arguments, flags=flags))
+
+        parameters = own + [_parameter(stage, f) for stage in stages for f in dataclasses.fields(stage)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _parameter(stage: type, setting: dataclasses.Field) -> inspect.Parameter:
+    kind = get_type_hints(stage)[setting.name]
+    name = f"--{flag(setting.name)}"
+    default = "off" if setting.default is False else "on" if setting.default is True else setting.default
+    choices = setting.metadata["choices"]
+    said = f" ({', '.join(map(str, choices))})" if choices else ""
+    option = typer.Option(
+        f"{name}/--no-{flag(setting.name)}" if kind is bool else name,
+        help=f"{setting.metadata['help']}{said}; default {default if default != '' else 'none'}",
+        rich_help_panel=setting.metadata["group"],
+        show_default=False,
+    )
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _settings(stage: type, config: Folder, flags: dict[str, Any]) -> Any:
+    return resolve(stage, read_toml(config) if config else {}, flags)
+
+
+@app.command()
+@with_settings(PreprocessSettings)
+def preprocess(
+    *,
+    cache: CacheOption,
+    videos: VideosOption = None,
+    annotations: AnnotationsOption = None,
+    dlc: DlcOption = None,
+    config: ConfigOption = None,
+    flags: dict[str, Any],
+) -> int:
+    """Videos, DLC tables and annotations -> a cache of clips. Only what changed is done again."""
+    from pipeline import jobs
+
+    settings = _settings(PreprocessSettings, config, flags)
+    return jobs.preprocess(settings, cache=cache, videos=videos, annotations=annotations, dlc=dlc)
+
+
+@app.command()
+@with_settings(TrainSettings)
+def train(
+    *,
+    cache: CacheOption,
+    out: OutOption,
+    config: ConfigOption = None,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
+    flags: dict[str, Any],
+) -> int:
+    """A cache -> a model, its scores and pictures. Up to date: nothing is done; interrupted: it goes on."""
+    from pipeline import jobs
+
+    settings = _settings(TrainSettings, config, flags)
+    return jobs.train(settings, cache=cache, out=out, resume=resume, force=force)
+
+
+@app.command()
+@with_settings(PreprocessSettings, TrainSettings)
+def run(
+    *,
+    videos: VideosOption = None,
+    annotations: AnnotationsOption = None,
+    dlc: DlcOption = None,
+    cache: CacheOption = Path("paw_cache"),
+    out: OutOption = Path("paw_run"),
+    config: ConfigOption = None,
+    resume: ResumeOption = False,
+    force: ForceOption = False,
+    flags: dict[str, Any],
+) -> int:
+    """Both stages: preprocess what changed, then train if anything changed."""
+    from pipeline import jobs
+
+    first = _settings(PreprocessSettings, config, flags)
+    second = _settings(TrainSettings, config, flags)
+    code = jobs.preprocess(first, cache=cache, videos=videos, annotations=annotations, dlc=dlc)
+    return max(code, jobs.train(second, cache=cache, out=out, resume=resume, force=force))
+
+
+@app.command()
+def predict(
+    *,
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", help="folder for the tables and pictures")],
+    videos: VideosOption = None,
+    dlc: DlcOption = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+) -> None:
+    """New recordings -> behaviour per frame, bouts and ethograms, by a trained model."""
+    from pipeline import jobs
+
+    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device))
+
+
+@app.command()
+def evaluate(
+    *,
+    model: ModelOption,
+    cache: CacheOption,
+    on: Annotated[str, typer.Option("--on", help="val: the run's held-out recordings; all: every one")] = "val",
+    out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+) -> None:
+    """Scores of a model against labels, with the majority baseline beside it."""
+    from pipeline import jobs
+
+    raise typer.Exit(jobs.evaluate(model=model, cache=cache, on=on, out=out, device=device))
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="folder for the rendered data and what is made of them")],
+    recordings: Annotated[int, typer.Option("--recordings", help="recordings to render", min=4)] = 16,
+    only_data: Annotated[bool, typer.Option("--only-data", help="render the data and stop")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the rendered data")] = 0,
+    frame_code: Annotated[bool, typer.Option("--frame-code", help="each frame shows its number in a corner")] = False,
+) -> None:
+    """Renders a small data set, then runs preprocess, train and predict on it, each command as it is printed."""
+    from pipeline import jobs
+
+    jobs.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
+    codes = [jobs.DONE]
+    for arguments in [] if only_data else jobs.demo_commands(out):
+        print(f"\n$ pipeline {shlex.join(arguments)}", flush=True)
+        codes.append(app(arguments, standalone_mode=False) or jobs.DONE)
+    raise typer.Exit(max(codes) if only_data else max(*codes, jobs.show_demo(out)))
+
+
+def main() -> None:
+    """The console script: our own errors are one line on stderr, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except ValueError as error:
+        if type(error).__module__.split(".")[0] not in {"cache", "pipeline"}:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, SettingsError) else 1) from None

@@ -1,0 +1,81 @@
+"""Tables that a prediction leaves: one CSV a trial, one bout table a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache import Clip
+from pipeline import bouts
+from pipeline.train.run_folder import write_text
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one clip.
+
+    labels: (T,) class per frame. probabilities: (T,N). xy_px: (T,K,2) in pixels of the original video, or None.
+    """
+
+    clip: Clip
+    labels: np.ndarray
+    probabilities: np.ndarray
+    xy_px: np.ndarray | None
+
+
+def trial_name(clip: Clip) -> str:
+    """Name of a trial's table, as annotations are named: prediction_<video file name>_<trial>.csv."""
+    return f"prediction_{clip.source['video'] or clip.recording}_{clip.trial}.csv"
+
+
+def trial_table(prediction: Prediction, class_names: Sequence[str]) -> pd.DataFrame:
+    """One row a frame: Frame (of the trial), Action (name), VideoFrame, Time_s, p_<class>, <keypoint>_x and _y (px)."""
+    clip = prediction.clip
+    names = np.asarray(class_names, dtype=object)
+    columns: dict[str, np.ndarray] = {
+        "Frame": clip.source["crop_start"] + np.arange(len(clip)),
+        "Action": names[prediction.labels],
+        "VideoFrame": clip.frame_index,
+        "Time_s": np.round(clip.time_s, 4),
+    }
+    for index, name in enumerate(class_names):
+        columns[f"p_{name}"] = np.round(prediction.probabilities[:, index].astype(np.float64), 4)
+    if prediction.xy_px is not None:
+        for index, name in enumerate(clip.keypoint_names):
+            for axis, suffix in enumerate("xy"):
+                columns[f"{name}_{suffix}"] = np.round(prediction.xy_px[:, index, axis].astype(np.float64), 2)
+    return pd.DataFrame(columns)
+
+
+def bout_table(predictions: Sequence[Prediction], class_names: Sequence[str]) -> pd.DataFrame:
+    """One row a bout of every trial: where it starts and stops (half open, frames of the trial), seconds, certainty."""
+    rows = []
+    for prediction in predictions:
+        clip = prediction.clip
+        for bout in bouts.find(prediction.labels):
+            certainty = prediction.probabilities[bout.start : bout.stop, bout.class_id].mean()
+            rows.append(
+                {
+                    "recording": clip.recording,
+                    "trial": clip.trial,
+                    "action": class_names[bout.class_id],
+                    "start_frame": clip.source["crop_start"] + bout.start,
+                    "stop_frame": clip.source["crop_start"] + bout.stop,
+                    "start_video_frame": int(clip.frame_index[bout.start]),
+                    "duration_frames": bout.stop - bout.start,
+                    "duration_s": round((bout.stop - bout.start) / clip.fps, 4) if clip.fps else np.nan,
+                    "mean_probability": round(float(certainty), 4),
+                }
+            )
+    columns = ["recording", "trial", "action", "start_frame", "stop_frame", "start_video_frame", "duration_frames"]
+    return pd.DataFrame(rows, columns=[*columns, "duration_s", "mean_probability"])
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """A CSV, whole or not at all."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    return path
