@@ -79,9 +79,10 @@ def render(out: Path, *, recordings: int, seed: int, frame_code: bool, with_new:
     from pipeline.demo.dataset import make_dataset
 
     with progress_bar() as progress:
-        make_dataset(out / "data", recordings=recordings, seed=seed, frame_code=frame_code, progress=progress)
+        options: dict[str, Any] = {"frame_code": frame_code, "processes": 2, "progress": progress}
+        make_dataset(out / "data", recordings=recordings, seed=seed, **options)
         if with_new:
-            make_dataset(out / "new", recordings=2, seed=seed + 1, frame_code=frame_code, progress=progress)
+            make_dataset(out / "new", recordings=2, seed=seed + 1, **options)
     say(f"Rendered {recordings} recordings: {out / 'data'}")
 
 

@@ -29,7 +29,7 @@ def small_clip(seed: int, channels: int = 1) -> dict[str, np.ndarray]:
     offsets = np.array([[0.15, 0], [-0.15, 0], [0.1, 0.1], [0.1, -0.1], [-0.1, 0.1], [-0.1, -0.1]])
     xy = centre[:, None] + offsets + rng.normal(0, 0.002, (N_FRAMES, 6, 2))
     xy[np.isin(labels, (1, 3)), 5] += 0.08
-    keypoints = np.concatenate([xy, np.ones((N_FRAMES, 6, 1))], -1).astype(np.float32)
+    keypoints = np.concatenate([xy, rng.uniform(0.9, 1, (N_FRAMES, 6, 1))], -1).astype(np.float32)
     keypoints[rng.random((N_FRAMES, 6)) < 0.05] = np.nan
     frames = rng.integers(30, 50, (N_FRAMES, SIDE, SIDE, channels)).astype(np.uint8)
     for t in range(N_FRAMES):
@@ -74,10 +74,10 @@ def write_recording(
 
 
 def write_small_cache(path: Path, *, store: str = "zarr", recordings: int = 6, **options) -> Path:
-    """Recordings `mouse_00M_a`, ... of two trials each."""
+    """Recordings of two trials each: mouse_00M_a, ..., the second half named _b."""
     with clip_cache.create(path, store=store) as cache:
         for i in range(recordings):
             clips = [small_clip(10 * i + trial, options.get("channels", 1)) for trial in range(2)]
             names = {k: v for k, v in options.items() if k != "channels"}
-            write_recording(cache, f"mouse_{i:02d}M_a", clips, **names)
+            write_recording(cache, f"mouse_{i:02d}M_{'ab'[2 * i // recordings]}", clips, **names)
     return path

@@ -1,0 +1,106 @@
+"""The old settings against the defaults on the rendered set, three seeds each; prints a Markdown table.
+
+    python benchmarks/before_after.py WORK_FOLDER [--epochs 30] [--jobs 2]
+
+What is done already in WORK_FOLDER is not done again, so an interrupted benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+SEEDS = (1, 2, 3)
+RECORDINGS, IMG_SIZE = 16, 96
+OLD = {
+    "kp-jitter-std": 0, "aug-brightness": 0, "aug-contrast": 0, "aug-temporal-drop": 0, "aug-hflip": 0,
+    "aug-noise-std": 0, "aug-roll": 0, "label-smoothing": 0, "lambda-smooth": 0, "focal-gamma": 1.5,
+    "rare-boost-cap": 12, "dropout": 0.1, "weight-decay": 1e-2, "lr": 1e-4, "warmup-epochs": 3,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, object]] = {"old settings": OLD, "defaults": {}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
+    options = parser.parse_args()
+    data, cache = options.work / "data", options.work / "cache"
+    if not data.exists():
+        pipeline("demo", "--out", options.work, "--recordings", RECORDINGS, "--only-data")
+    folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]
+    pipeline("preprocess", *folders, "--cache", cache, "--img-size", IMG_SIZE)
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = [(name, seed) for seed in SEEDS for name in SETTINGS]
+        jobs = [pool.submit(train, options.work, cache, name, seed, options.epochs, threads) for name, seed in runs]
+        for job in jobs:
+            job.result()
+    print(f"{len(runs)} runs: {(time.perf_counter() - started) / 60:.0f} min")
+    print(markdown({name: [figures(run_folder(options.work, name, seed)) for seed in SEEDS] for name in SETTINGS}))
+
+
+def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: int) -> None:
+    flags = [word for flag, value in SETTINGS[name].items() for word in (f"--{flag}", value)]
+    out = run_folder(work, name, seed)
+    common = ["--cache", cache, "--out", out, "--group-by", r"_(\d+M)_", "--epochs", epochs, "--seed", seed]
+    pipeline("train", *common, *flags, threads=threads)
+
+
+def run_folder(work: Path, name: str, seed: int) -> Path:
+    return work / f"{name.replace(' ', '_')}_{seed}"
+
+
+def figures(run: Path) -> dict[str, float]:
+    """Of the best checkpoint, on the held-out animals."""
+    scores = json.loads((run / "scores.json").read_text())
+    history = pd.read_csv(run / "history.csv")
+    best = history.loc[history["val_macro_f1"].idxmax()]
+    model = scores["model"]
+    rows = {"best epoch": best["epoch"], "train loss": best["train_loss"], "validation loss": best["val_loss"]}
+    rows["gap of the losses"] = best["val_loss"] - best["train_loss"]
+    rows["gap at the last epoch"] = history["val_loss"].iloc[-1] - history["train_loss"].iloc[-1]
+    rows |= {"macro F1": model["macro_f1"], "macro F1 of the majority baseline": scores["majority"]["macro_f1"]}
+    rows |= {f"F1 {name}": value for name, value in model["f1_per_class"].items()}
+    rows |= {f"segment F1@{iou}": value for iou, value in model["segment_f1"].items()}
+    return rows | {
+        "keypoint MAE (normalised)": model["keypoint_mae_norm"],
+        "keypoint MAE (px)": model["keypoint_mae_px"],
+    }
+
+
+def markdown(results: dict[str, list[dict[str, float]]]) -> str:
+    """Mean and, in brackets, each seed."""
+    lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for figure in next(iter(results.values()))[0]:
+        cells = []
+        for runs in results.values():
+            values = pd.Series([run[figure] for run in runs], dtype=float)
+            digits = 0 if figure == "best epoch" else 2 if figure.endswith("(px)") else 3
+            each = ", ".join(f"{value:.{digits}f}" for value in values)
+            cells.append(f"{values.mean():.{digits}f} ({each})")
+        lines.append(f"| {figure} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pipeline(*arguments: object, threads: int | None = None) -> None:
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
+    print("$ pipeline", *arguments, flush=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"pipeline {arguments[0]} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
+
+
+if __name__ == "__main__":
+    main()

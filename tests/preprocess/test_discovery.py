@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.preprocess.discovery import Discovery, DiscoveryError, discover
+from pipeline.settings import PreprocessSettings
+
+HEADER = "scorer,N,N,N\nbodyparts,a,a,a\ncoords,x,y,likelihood\n0,1,2,1\n"
+
+
+@pytest.fixture
+def find(tmp_path: Path):
+    """discover() in folders with the named files; tables get a DLC header, other files no content."""
+
+    def run(
+        videos: list[str] | None,
+        annotations: list[str] | None = None,
+        dlc: list[str] | None = None,
+        **settings: object,
+    ) -> Discovery:
+        folders = {}
+        for folder, names in (("videos", videos), ("annotations", annotations), ("dlc", dlc)):
+            folders[folder] = None if names is None else tmp_path / folder
+            for name in names or []:
+                (tmp_path / folder).mkdir(exist_ok=True)
+                write(tmp_path / folder / name)
+            if names is not None:
+                (tmp_path / folder).mkdir(exist_ok=True)
+        return discover(**folders, settings=PreprocessSettings(**settings))
+
+    return run
+
+
+def write(path: Path) -> None:
+    if path.suffix == ".h5":
+        columns = pd.MultiIndex.from_product([["N"], ["a"], ["x", "y", "likelihood"]])
+        columns.names = ["scorer", "bodyparts", "coords"]
+        pd.DataFrame([[1, 2, 1]], columns=columns).to_hdf(path, key="df")
+    else:
+        path.write_text(HEADER if path.suffix == ".csv" and not path.name.startswith("prediction_") else "")
+
+
+def reasons(found: Discovery) -> dict[str, str]:
+    return {skip.recording: skip.reason for skip in found.skipped}
+
+
+def test_recordings_are_sorted_and_have_their_files(find) -> None:
+    found = find(
+        ["b.AVI", "bDLC_n.csv", "a.mp4", "aDLC_n.csv", "._a.mp4", "._aDLC_n.csv", "aDLC_n_meta.pickle", "notes.txt"],
+        ["prediction_a.mp4_2.csv", "prediction_a.mp4_1.csv", "prediction_b.avi.csv", "._prediction_a.mp4_1.csv"],
+    )
+    assert [recording.name for recording in found.recordings] == ["a", "b"]
+    assert [(n, path.name) for n, path in found.recordings[0].annotations] == [
+        (1, "prediction_a.mp4_1.csv"),
+        (2, "prediction_a.mp4_2.csv"),
+    ]
+    assert [(n, path.name) for n, path in found.recordings[1].annotations] == [(None, "prediction_b.avi.csv")]
+    assert found.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("tables", "settings", "chosen"),
+    [
+        pytest.param(["aDLC_n.csv"], {}, "aDLC_n.csv", id="usual"),
+        pytest.param(["a.csv"], {}, "a.csv", id="plain name"),
+        pytest.param(["a.h5"], {}, "a.h5", id="plain h5"),
+        pytest.param(["aDLC_n.csv", "aDLC_n.h5"], {}, "aDLC_n.csv", id="csv before h5"),
+        pytest.param(["aDLC_n.csv", "aDLC_n_filtered.csv"], {}, "aDLC_n.csv", id="not filtered"),
+        pytest.param(
+            ["aDLC_n.csv", "aDLC_n_filtered.csv"], {"prefer_filtered": True}, "aDLC_n_filtered.csv", id="filtered"
+        ),
+        pytest.param(["aDLC_n.csv"], {"prefer_filtered": True}, "aDLC_n.csv", id="filtered asked, absent"),
+        pytest.param(["aDLC_n_el_filtered.csv"], {}, "aDLC_n_el_filtered.csv", id="only filtered"),
+        pytest.param(["aDLC_n.h5", "aDLC_n_filtered.csv"], {}, "aDLC_n.h5", id="not filtered before csv"),
+        pytest.param(["aDLC_n.csv", "aDLC_m.csv"], {"dlc_scorer": "_m"}, "aDLC_m.csv", id="scorer named"),
+        pytest.param(["aDLC_n.csv", "abDLC_n.csv", "a_1DLC_n.csv"], {}, "aDLC_n.csv", id="longer stems"),
+    ],
+)
+def test_which_table_is_read(find, tables: list[str], settings: dict[str, object], chosen: str) -> None:
+    for place in ({"videos": ["a.mp4", *tables]}, {"videos": ["a.mp4"], "dlc": tables}):
+        (recording,) = find(**place, **settings).recordings
+        assert recording.dlc.name == chosen
+
+
+def test_the_dlc_folder_goes_before_the_videos(find) -> None:
+    (recording,) = find(["a.mp4", "aDLC_n.csv"], dlc=["aDLC_n.csv"]).recordings
+    assert recording.dlc.parent.name == "dlc"
+
+
+@pytest.mark.parametrize(
+    ("videos", "settings", "reason"),
+    [
+        pytest.param(["a.mp4"], {}, "no DLC table aDLC_*.csv", id="no table"),
+        pytest.param(["a.mp4", "prediction_x.csv"], {}, "no DLC table", id="other csv"),
+        pytest.param(["a.mp4", "a.mkv", "a.csv"], {}, "several videos of this name: a.mkv, a.mp4", id="two videos"),
+        pytest.param(
+            ["a.mp4", "aDLC_n.csv", "aDLC_m.csv"],
+            {},
+            "several DLC networks: aDLC_m.csv, aDLC_n.csv; choose one by a part of its name: --dlc-scorer",
+            id="two networks",
+        ),
+        pytest.param(["a.mp4", "aDLC_n.csv"], {"dlc_scorer": "x"}, "has 'x' (--dlc-scorer)", id="no such scorer"),
+    ],
+)
+def test_recordings_that_are_skipped(find, videos: list[str], settings: dict[str, object], reason: str) -> None:
+    found = find(videos, ["prediction_a.mp4_1.csv"], **settings)
+    assert found.recordings == ()
+    assert reason in reasons(found)["a"]
+    assert list(reasons(found)) == ["a"]
+
+
+def test_a_table_without_a_dlc_header_is_named(find, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.csv").write_text("time,event\n1,2\n")
+    with pytest.raises(DiscoveryError):
+        find([])
+    (tmp_path / "videos" / "a.mp4").touch()
+    assert "(a.csv has no DLC header)" in reasons(find([]))["a"]
+
+
+def test_labelled_copies_are_no_fault(find) -> None:
+    found = find(["a.mp4", "aDLC_n.csv", "aDLC_n_labeled.mp4"])
+    assert [recording.name for recording in found.recordings] == ["a"]
+    assert [(skip.recording, skip.fault) for skip in found.skipped] == [("aDLC_n_labeled", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("prediction_a_1.csv", "belongs to no video here; expected prediction_<video file name with extension>"),
+        ("prediction_b.mp4_1.csv", "belongs to no video here"),
+        ("prediction_a.mp4_x.csv", "belongs to no video here"),
+        ("prediction_a.mp4_1_.csv", "belongs to no video here"),
+    ],
+)
+def test_annotations_of_nothing_are_listed(find, name: str, reason: str) -> None:
+    found = find(["a.mp4", "a.csv"], [name])
+    assert reason in reasons(found)[name]
+    assert found.recordings[0].annotations == ()
+
+
+def test_other_tables_among_the_annotations(find, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "folds.csv").write_text("a,b\n")
+    found = find(["a.mp4", "a.csv"], ["aDLC_n.csv"])
+    assert [(skip.recording, skip.fault) for skip in found.skipped] == [("folds.csv", False)]
+
+
+def test_names_that_end_in_a_number(find) -> None:
+    found = find(
+        ["m.mp4", "m.csv", "m_2.mp4", "m_2.csv"],
+        ["prediction_m.mp4_2.csv", "prediction_m_2.mp4.csv", "prediction_m_2.mp4_1.csv"],
+    )
+    by_name = {r.name: [(n, p.name) for n, p in r.annotations] for r in found.recordings}
+    assert by_name == {
+        "m": [(2, "prediction_m.mp4_2.csv")],
+        "m_2": [(None, "prediction_m_2.mp4.csv"), (1, "prediction_m_2.mp4_1.csv")],
+    }
+
+
+def test_without_videos_the_tables_make_the_recordings(find) -> None:
+    found = find(
+        None,
+        ["prediction_r1_1.csv", "prediction_r2.csv", "prediction_r3.mp4_1.csv"],
+        ["r1DLC_x_DLC_y_el_filtered.csv", "r2.h5", "r3DLC_n.csv"],
+    )
+    assert [(r.name, r.video, r.dlc.name) for r in found.recordings] == [
+        ("r1", None, "r1DLC_x_DLC_y_el_filtered.csv"),
+        ("r2", None, "r2.h5"),
+        ("r3", None, "r3DLC_n.csv"),
+    ]
+    assert [[n for n, _ in r.annotations] for r in found.recordings] == [[1], [None], [1]]
+    assert found.skipped == ()
+
+
+def test_a_name_that_means_two_recordings_is_not_guessed(find) -> None:
+    found = find(None, ["prediction_m_2.csv"], ["m.csv", "m_2.csv"])
+    assert "its name means both" in reasons(found)["prediction_m_2.csv"]
+    assert [r.annotations for r in found.recordings] == [(), ()]
+
+
+def test_tables_without_a_video_are_listed(find) -> None:
+    found = find(["a.mp4", "a.csv", "bDLC_n.csv"])
+    assert [(skip.recording, skip.fault) for skip in found.skipped] == [("bDLC_n.csv", False)]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ({"videos": []}, "no video"),
+        ({"videos": None, "dlc": []}, "no DLC table"),
+        ({"videos": None}, "give --videos, or --dlc"),
+    ],
+)
+def test_nothing_to_do_is_an_error(find, folders: dict[str, list[str] | None], message: str) -> None:
+    with pytest.raises(DiscoveryError, match=message):
+        find(**folders)
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError, match="nowhere: no such folder"):
+        discover(tmp_path / "nowhere", None, None, PreprocessSettings())

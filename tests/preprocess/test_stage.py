@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cache as clip_cache
+from pipeline.preprocess.decode import decord
+from pipeline.preprocess.stage import Report, preprocess
+from pipeline.settings import PreprocessSettings, SettingsError
+
+SIDE = 64
+N_CLASSES = 1200
+CLASSES = ",".join(f"frame{i}" for i in range(N_CLASSES))  # a label is the number of its frame
+X_STEP, WIDTH = 0.0625, 128
+needs_decord = pytest.mark.skipif(decord is None, reason="decord has no wheel for this machine")
+
+
+def run(cache: Path, videos: Path | None, progress=None, annotations: Path | None = None, **settings) -> Report:
+    """preprocess() of one folder that holds everything."""
+    resolved = PreprocessSettings(**({"img_size": SIDE, "classes": CLASSES} | settings))
+    return preprocess(resolved, cache=cache, videos=videos, annotations=annotations or videos, progress=progress)
+
+
+def annotate(lab, name: str, trials: dict[int, int]) -> None:
+    """Annotations of trial -> rows, whose labels are the numbers of their frames."""
+    for trial, rows in trials.items():
+        first = 360 * (trial - 1) + 360 - rows
+        lab.annotation(f"{name}_{trial}", range(first, first + rows), first=(360 - rows) * (trial % 2))
+
+
+VFR_MS = np.cumsum(np.arange(720) % 7 * 9 + 5)
+
+
+def check_alignment(lab, clip: clip_cache.Clip, offset: int, hidden: int = 0) -> None:
+    """Every frame, keypoint row and label row of a clip is 360 (n - 1) + offset + i, and its time fits."""
+    expected = 360 * (clip.trial - 1) + offset + np.arange(clip.n_frames)
+    np.testing.assert_array_equal(lab.numbers(clip.frames[:]), expected + hidden)
+    np.testing.assert_array_equal(clip.frame_index, expected)
+    np.testing.assert_allclose(clip.keypoints[:, 0, 0] * WIDTH / X_STEP, expected, atol=1e-2)
+    times = (VFR_MS - VFR_MS[0]) / 1000 if clip.recording == "vfr_2" else np.arange(1200) / 30
+    np.testing.assert_allclose(clip.time_s, times[expected], atol=1e-3)
+    if clip.labels[0] >= 0:
+        np.testing.assert_array_equal(clip.labels, expected)
+
+
+@pytest.fixture(scope="session")
+def shared(make_lab):
+    """Recordings of several trials, 345 and 360 rows mixed, in kinds of files that are easy to get wrong."""
+    lab = make_lab("shared")
+    lab.recording("a_2023_267M.mp4", 1085)
+    annotate(lab, "a_2023_267M.mp4", {1: 345, 2: 360, 3: 345})
+    lab.recording("vfr_2.mp4", 720, times_ms=VFR_MS)
+    annotate(lab, "vfr_2.mp4", {1: 360, 2: 345})
+    return lab
+
+
+@pytest.mark.parametrize("store", ["zarr", "hdf5"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("decoder", [pytest.param("decord", marks=needs_decord), "pyav"])
+def test_frames_keypoints_and_labels_stand_together(
+    shared, tmp_path: Path, store: str, channels: int, decoder: str
+) -> None:
+    report = run(tmp_path / "cache", shared.folder, store=store, channels=channels, decoder=decoder)
+    assert report.exit_code == 0, report.skipped
+    clips = {(clip.recording, clip.trial): clip for clip in clip_cache.open(tmp_path / "cache")}
+    offsets = {("a_2023_267M", 1): 15, ("a_2023_267M", 2): 0, ("a_2023_267M", 3): 15, ("vfr_2", 1): 0, ("vfr_2", 2): 15}
+    assert list(clips) == list(offsets)
+    for key, clip in clips.items():
+        assert clip.frames.shape == (360 - offsets[key], SIDE, SIDE, channels)
+        assert clip.labels[0] >= 0
+        assert (clip.source["decoder"], clip.source["crop_start"]) == (decoder, offsets[key])
+        check_alignment(shared, clip, offsets[key])
+
+
+def test_it_also_holds_where_frames_are_hidden_or_files_are_old(lab, tmp_path: Path) -> None:
+    source = lab.video("source.mp4", 400)
+    lab.cut(source, "cut.mp4", 25)
+    source.unlink()
+    lab.dlc("cut", 375)
+    annotate(lab, "cut.mp4", {1: 345})
+    lab.recording("old.avi", 725, codec="mpeg4", options={"bf": "2"})
+    annotate(lab, "old.avi", {2: 345})
+    lab.recording("bare.mkv", 365)
+    report = run(tmp_path / "cache", lab.folder)
+    bare, cut, old = clip_cache.open(tmp_path / "cache")
+    check_alignment(lab, bare, 0)
+    assert (bare.labels == -1).all()
+    check_alignment(lab, cut, 15, hidden=25)
+    assert cut.labels[0] == 15
+    check_alignment(lab, old, 15)
+    assert old.trial == 2
+    notes = {row.recording: row.notes for row in report.recordings}
+    assert any("trial 1" in note and "without an annotation" in note for note in notes["old"])
+    assert notes["bare"] == ()
+    assert [(skip.recording, skip.trial, skip.fault) for skip in report.skipped] == [("bare", 2, False)]
+    if decord is not None:
+        decoders = {row.recording: row.decoder for row in report.recordings}
+        assert decoders == {"bare": "decord", "cut": "pyav", "old": "decord"}
+        assert "decoded with PyAV, not decord: an edit list hides some of its frames" in notes["cut"]
+
+
+def test_keypoints_go_by_frame_number_not_by_row(lab, tmp_path: Path) -> None:
+    lab.video("a.mp4", 361)
+    lab.dlc("a", [i for i in range(363) if i not in (3, 100)], empty=[0, 1, 50])
+    report = run(tmp_path / "cache", lab.folder)
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    missing = [0, 1, 3, 50, 100]
+    assert np.isnan(clip.keypoints[missing]).all()
+    present = np.setdiff1d(np.arange(360), missing)
+    np.testing.assert_allclose(clip.keypoints[present, 0, 0] * WIDTH / X_STEP, present, atol=1e-2)
+    assert any("has 361 rows (frames 0 to 362), the video 361 frames" in note for note in report.recordings[0].notes)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "slack", "used"), [(370, 10, True), (371, 10, False), (371, 11, True), (349, 10, False)]
+)
+def test_tables_longer_or_shorter_than_the_video(lab, tmp_path: Path, n_rows: int, slack: int, used: bool) -> None:
+    lab.video("a.mp4", 360)
+    lab.dlc("a", n_rows)
+    report = run(tmp_path / "cache", lab.folder, dlc_slack=slack)
+    assert len(report.recordings) == used
+    if not used:
+        assert f"the DLC table has {n_rows} rows (frames 0 to {n_rows - 1}), the video 360" in report.skipped[0].reason
+        assert report.exit_code == 3
+
+
+@pytest.fixture
+def one(lab):
+    """One annotated recording of two trials."""
+    lab.recording("a.mp4", 725)
+    annotate(lab, "a.mp4", {1: 345, 2: 360})
+    return lab
+
+
+def change_labels(lab) -> None:
+    lab.annotation("a.mp4_1", [7] * 345)
+
+
+def change_table(lab) -> None:
+    path = next(lab.folder.glob("a*DLC*.csv"))
+    path.write_text(path.read_text().replace(",0.99", ",0.5"))
+
+
+def change_video(lab) -> None:
+    lab.video("a.mp4", 726)
+
+
+def add_rows(lab) -> None:
+    annotate(lab, "a.mp4", {1: 360})
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "state"),
+    [
+        pytest.param(lambda lab: None, {}, "fresh", id="nothing"),
+        pytest.param(change_labels, {}, "labels", id="labels"),
+        pytest.param(change_table, {}, "keypoints", id="table"),
+        pytest.param(change_video, {}, "frames+keypoints", id="video"),
+        pytest.param(add_rows, {}, "frames+keypoints+labels", id="other crop"),
+        pytest.param(lambda lab: None, {"img_size": 80}, "frames", id="img_size"),
+        pytest.param(lambda lab: None, {"channels": 3}, "frames", id="channels"),
+        pytest.param(lambda lab: None, {"decoder": "pyav"}, "frames", id="decoder"),
+        pytest.param(lambda lab: None, {"classes": CLASSES + ",more"}, "labels", id="classes"),
+        pytest.param(lambda lab: None, {"dlc_slack": 5}, "keypoints", id="dlc_slack"),
+    ],
+)
+@pytest.mark.parametrize("store", ["zarr", "hdf5"])
+def test_only_what_changed_is_made_again(one, tmp_path: Path, change, settings, state: str, store: str) -> None:
+    assert [row.state for row in run(tmp_path / "cache", one.folder, store=store).recordings] == ["new"]
+    before = clip_cache.open(tmp_path / "cache")
+    old_frames, old_print = before[1].frames[:], before.fingerprint
+    change(one)
+    decoded: list[int] = []
+    report = run(
+        tmp_path / "cache", one.folder, lambda name, done, total: decoded.append(done), store=store, **settings
+    )
+    assert [row.state for row in report.recordings] == [state]
+    assert bool(decoded) is ("frames" in state)
+    after = clip_cache.open(tmp_path / "cache")
+    assert (after.fingerprint == old_print) is (state == "fresh")
+    if "frames" not in state:
+        np.testing.assert_array_equal(after[1].frames[:], old_frames)
+    anew = tmp_path / "anew"
+    run(anew, one.folder, store=store, **settings)
+    for made_again, made_anew in zip(after, clip_cache.open(anew), strict=True):
+        np.testing.assert_array_equal(made_again.frames[:], made_anew.frames[:])
+        for name in ("keypoints", "labels", "frame_index", "time_s"):
+            np.testing.assert_array_equal(getattr(made_again, name), getattr(made_anew, name))
+        assert made_again.source == made_anew.source
+
+
+def test_bad_recordings_are_listed_and_the_others_go_on(one, tmp_path: Path) -> None:
+    (one.folder / "text.mp4").write_text("not a video")
+    one.dlc("text", 10)
+    for name, n_frames, share in (("short", 500, 0.85), ("stub", 400, 0.5)):
+        path = one.recording(f"{name}.mp4", n_frames, container={"movflags": "faststart"})
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    one.recording("cells.mp4", 360)
+    table = next(one.folder.glob("cellsDLC*.csv"))
+    table.write_text(table.read_text().replace("\n5,", "\n5,oops,", 1))
+    one.video("alone.mp4", 20)
+    one.annotation("a.mp4_3", [0] * 360)
+    report = run(tmp_path / "cache", one.folder)
+    reasons = {(skip.recording, skip.trial): skip.reason for skip in report.skipped}
+    bad = [("a", 3), ("alone", None), ("cells", None), ("short", None), ("stub", None), ("stub", 1), ("text", None)]
+    assert list(reasons) == bad
+    assert "its frames 720 to 1079 run past the recording's end, it has 725" in reasons["a", 3]
+    assert "no DLC table" in reasons["alone", None]
+    assert "row 9: 11 cells, expected 10" in reasons["cells", None]
+    assert "the DLC table has 500 rows" in reasons["short", None]
+    assert "its header lists 500 frames" in reasons["short", None]
+    assert "too short" in reasons["stub", 1]
+    assert "its header lists 400 frames" in reasons["stub", None]
+    assert "cannot be read as a video" in reasons["text", None]
+    assert (report.n_bad, report.exit_code) == (6, 3)
+    cache = clip_cache.open(tmp_path / "cache")
+    assert [(clip.recording, clip.trial) for clip in cache] == [("a", 1), ("a", 2)]
+    assert sorted(cache.skipped["reason"]) == sorted(reasons.values())
+
+
+def test_a_video_that_breaks_off_is_never_filled_up(lab, tmp_path: Path) -> None:
+    path = lab.recording("a.mp4", 400, container={"movflags": "faststart"}, options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    for i in range(len(content) // 2, len(content) * 3 // 4, 7):
+        content[i] ^= 0x55
+    path.write_bytes(bytes(content))
+    report = run(tmp_path / "cache", lab.folder, decoder="pyav")
+    assert report.recordings == ()
+    assert "a.mp4: frame " in report.skipped[0].reason
+    assert len(clip_cache.open(tmp_path / "cache")) == 0
+
+
+@needs_decord
+def test_decord_alone_refuses_what_it_would_get_wrong(lab, tmp_path: Path) -> None:
+    lab.cut(lab.video("source.mp4", 400), "cut.mp4", 25)
+    lab.dlc("cut", 375)
+    (lab.folder / "source.mp4").unlink()
+    report = run(tmp_path / "cache", lab.folder, decoder="decord")
+    assert report.recordings == ()
+    assert "an edit list hides some of its frames; use --decoder auto" in report.skipped[0].reason
+
+
+@needs_decord
+def test_pyav_takes_over_where_decord_fails(lab, tmp_path: Path) -> None:
+    lab.recording("a.mp4", 365)
+    report = run(tmp_path / "cache", lab.folder, img_size=48)
+    (row,) = report.recordings
+    assert row.decoder == "pyav"
+    assert row.notes[0].startswith("decoded with PyAV, not decord: decord gives pictures of")
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    check_alignment(lab, clip, 0)
+    lab.annotation("a.mp4_1", range(360))
+    assert run(tmp_path / "cache", lab.folder, img_size=48).recordings[0].notes == row.notes
+
+
+def test_recordings_whose_files_are_gone_stay(one, tmp_path: Path) -> None:
+    one.recording("b.mp4", 360)
+    run(tmp_path / "cache", one.folder)
+    (one.folder / "b.mp4").rename(tmp_path / "b.mp4")
+    states = {row.recording: row.state for row in run(tmp_path / "cache", one.folder).recordings}
+    assert states == {"a": "fresh", "b": "removed"}
+    assert len(clip_cache.open(tmp_path / "cache")) == 3
+
+
+def test_recordings_that_are_now_skipped_leave_the_cache(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    one.video("a.avi", 20, codec="mpeg4")
+    assert run(tmp_path / "cache", one.folder).recordings == ()
+    assert len(clip_cache.open(tmp_path / "cache")) == 0
+
+
+def test_an_interrupted_run_leaves_what_was_there(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    change_video(one)
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cache", one.folder, interrupt)
+    assert not list((tmp_path / "cache").rglob(".tmp-*"))
+    clips = clip_cache.open(tmp_path / "cache")
+    check_alignment(one, clips[0], 15)
+    assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["frames+keypoints"]
+
+
+def test_progress_counts_to_the_last_frame_that_is_needed(one, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    run(tmp_path / "cache", one.folder, lambda *step: seen.append(step))
+    assert seen[0] == ("a", 60, 720)
+    assert seen[-1] == ("a", 720, 720)
+
+
+def test_a_recording_without_annotations_beside_annotated_ones(one, tmp_path: Path) -> None:
+    one.recording("b.mp4", 365)
+    run(tmp_path / "cache", one.folder)
+    labelled = {clip.recording: bool((clip.labels >= 0).all()) for clip in clip_cache.open(tmp_path / "cache")}
+    assert labelled == {"a": True, "b": False}
+
+
+def test_whole_recordings(lab, tmp_path: Path) -> None:
+    lab.recording("a.mp4", 100)
+    lab.annotation("a.mp4_1", range(100))
+    run(tmp_path / "cache", lab.folder, trial_frames=0)
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    check_alignment(lab, clip, 0)
+    assert clip.n_frames == 100
+
+
+@pytest.mark.parametrize(
+    ("frame_size", "size"), [("", (51, 51)), ("128x96", (128, 96))], ids=["largest coordinate", "given"]
+)
+def test_recordings_without_a_video(lab, tmp_path: Path, frame_size: str, size: tuple[int, int]) -> None:
+    lab.dlc("rat_1", 810, suffix="DLC_net_el_filtered")
+    lab.annotation("rat_1_1", [f"frame{i}" for i in range(810)])
+    settings = PreprocessSettings(trial_frames=0, classes=CLASSES, frame_size=frame_size)
+    report = preprocess(settings, cache=tmp_path / "cache", dlc=lab.folder, annotations=lab.folder)
+    assert report.exit_code == 0
+    assert any("--frame-size" in note for note in report.recordings[0].notes) is (frame_size == "")
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    assert (clip.recording, clip.n_frames, clip.has_frames) == ("rat_1", 810, False)
+    assert (clip.geometry.width, clip.geometry.height) == size
+    np.testing.assert_array_equal(clip.labels, np.arange(810))
+    points = clip.keypoints[1:, 0, 0] * size[0] / X_STEP
+    np.testing.assert_allclose(points, np.arange(1, 810), atol=1e-2)
+    again = preprocess(settings, cache=tmp_path / "cache", dlc=lab.folder, annotations=lab.folder)
+    assert [row.state for row in again.recordings] == ["fresh"]
+
+
+def test_keypoints_of_another_picture_are_noticed(lab, tmp_path: Path) -> None:
+    lab.recording("a.mp4", 360)
+    table = next(lab.folder.glob("a*.csv"))
+    table.write_text(table.read_text().replace(",10,0.99", ",1000,0.99"))
+    (row,) = run(tmp_path / "cache", lab.folder).recordings
+    assert any("33% of the keypoints lie outside the picture" in note for note in row.notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crops": "345=20"}, "--crops 345=20"),
+        ({"classes": "a,a"}, "--classes"),
+        ({"frame_size": "12"}, "--frame-size 12: expected WIDTHxHEIGHT"),
+    ],
+)
+def test_settings_are_checked_before_any_work(lab, tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    lab.folder.joinpath("a.mp4").touch()
+    with pytest.raises(SettingsError, match=message):
+        run(tmp_path / "cache", lab.folder, **settings)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_same_files_give_the_same_cache(one, tmp_path: Path) -> None:
+    run(tmp_path / "first", one.folder)
+    run(tmp_path / "second", one.folder)
+    files = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*") if path.is_file())
+    assert files
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+    shutil.rmtree(tmp_path / "first")
+
+
+def test_it_imports_nothing_of_training() -> None:
+    code = "import sys, pipeline.preprocess.stage; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pipeline.preprocess.stage" in result.stdout.split()
+    assert not {"torch", "pipeline.train", "pipeline.cli"} & set(result.stdout.split())
