@@ -1,0 +1,220 @@
+"""Which files make a recording: videos, DeepLabCut tables and annotations, paired by name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.preprocess.keypoints import is_dlc_table
+from pipeline.settings import PreprocessSettings
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+TABLE_SUFFIXES = (".csv", ".h5")
+ANNOTATION_PREFIX = "prediction_"
+_NETWORK = re.compile(r"(?<=.)(DLC|DeepCut)_")
+_LABELLED_COPY = re.compile(r"(DLC|DeepCut)_.*_labell?ed$")
+_FILTERED = re.compile(r"_filtered$")
+
+
+class DiscoveryError(ValueError):
+    """A folder does not exist, or holds no recording at all."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A recording or one of its trials (None: all of it) that is left out. fault False: nothing is wrong with it."""
+
+    recording: str
+    trial: int | None
+    reason: str
+    fault: bool = True
+
+
+@dataclass(frozen=True)
+class RecordingFiles:
+    """The files of one recording; annotations are (trial, path), trial None where the name has no number."""
+
+    name: str
+    video: Path | None
+    dlc: Path
+    annotations: tuple[tuple[int | None, Path], ...] = ()
+
+
+@dataclass(frozen=True)
+class Discovery:
+    recordings: tuple[RecordingFiles, ...]
+    skipped: tuple[Skip, ...]
+
+
+class _UnpairedError(ValueError):
+    """Why a recording has no DLC table that could be chosen."""
+
+
+def discover(
+    videos: Path | None, annotations: Path | None, dlc: Path | None, settings: PreprocessSettings
+) -> Discovery:
+    """Pair the files of the folders; without `videos` the recordings come from the DLC tables alone.
+
+    Raises DiscoveryError if a folder is missing or there is neither a video nor a table.
+    """
+    if videos is None and dlc is None:
+        raise DiscoveryError("nothing to preprocess: give --videos, or --dlc for recordings without a video")
+    by_stem = _videos_by_stem(_files(videos)) if videos else {}
+    tables = _tables(videos, dlc)
+    stems = sorted(by_stem) if videos else sorted({_stem_of_table(path) for path in tables if is_dlc_table(path)})
+    if not stems:
+        wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
+        raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
+    matched, skipped = _match_annotations(_files(annotations) if annotations else [], by_stem, stems)
+    recordings = []
+    for stem in stems:
+        try:
+            video, table = _choose_video(by_stem.get(stem, [])), _choose_table(stem, tables, settings)
+        except _UnpairedError as error:
+            skipped.append(Skip(stem, None, str(error), fault=not _LABELLED_COPY.search(stem)))
+        else:
+            recordings.append(RecordingFiles(stem, video, table, tuple(matched[stem])))
+    if videos:
+        skipped += _unused_tables(tables, stems)
+    skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
+    return Discovery(tuple(recordings), tuple(skipped))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The folder's files, sorted, without the `._*` litter of macOS and other hidden ones."""
+    if not folder.is_dir():
+        raise DiscoveryError(f"{folder}: no such folder")
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            by_stem[path.stem].append(path)
+    return dict(by_stem)
+
+
+def _tables(videos: Path | None, dlc: Path | None) -> list[Path]:
+    """Every file that could be a DLC table; where both folders have the name, the one in the DLC folder counts."""
+    by_name: dict[str, Path] = {}
+    for folder in (videos, dlc):
+        for path in _files(folder) if folder else ():
+            if path.suffix.lower() in TABLE_SUFFIXES:
+                by_name[path.name] = path
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _stem_of_table(path: Path) -> str:
+    network = _NETWORK.search(path.stem)
+    return path.stem[: network.start()] if network else path.stem
+
+
+def _choose_video(videos: Sequence[Path]) -> Path | None:
+    if len(videos) > 1:
+        raise _UnpairedError(f"several videos of this name: {', '.join(path.name for path in videos)}; keep one")
+    return videos[0] if videos else None
+
+
+def _choose_table(stem: str, tables: Sequence[Path], settings: PreprocessSettings) -> Path:
+    """The one table to read: of one network, filtered or not as the settings say, .csv before .h5."""
+    if _LABELLED_COPY.search(stem):
+        raise _UnpairedError("a copy that DLC drew its keypoints on, not a recording")
+    named = [path for path in tables if _belongs(path.stem, stem)]
+    found = [path for path in named if is_dlc_table(path)]
+    if not found:
+        hint = f" ({', '.join(path.name for path in named)} has no DLC header)" if named else ""
+        raise _UnpairedError(
+            f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv{hint}; run DLC, or name its folder: --dlc"
+        )
+    wanted = [path for path in found if settings.dlc_scorer in path.name]
+    names = ", ".join(path.name for path in wanted or found)
+    if not wanted:
+        raise _UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) in its name: {names}")
+    if len({_FILTERED.sub("", path.stem) for path in wanted}) > 1:
+        raise _UnpairedError(f"tables of several DLC networks: {names}; choose one by a part of its name: --dlc-scorer")
+    return min(wanted, key=lambda path: _preference(path, settings.prefer_filtered))
+
+
+def _belongs(table: str, stem: str) -> bool:
+    return table == stem or (table.startswith(stem) and bool(re.match(r"(DLC|DeepCut)_", table[len(stem) :])))
+
+
+def _preference(path: Path, prefer_filtered: bool) -> tuple[bool, bool]:
+    filtered = bool(_FILTERED.search(path.stem))
+    return filtered != prefer_filtered, path.suffix.lower() != ".csv"
+
+
+def _unused_tables(tables: Sequence[Path], stems: Sequence[str]) -> list[Skip]:
+    unused = [path for path in tables if not any(_belongs(path.stem, stem) for stem in stems)]
+    reason = "a DLC table without a video of its name; recordings without a video are read without --videos"
+    return [Skip(path.name, None, reason, fault=False) for path in unused if is_dlc_table(path)]
+
+
+def _match_annotations(
+    files: Iterable[Path], videos: dict[str, list[Path]], stems: Sequence[str]
+) -> tuple[dict[str, list[tuple[int | None, Path]]], list[Skip]]:
+    """Annotations of each stem as (trial, path), and those that belong to none or to more than one."""
+    stem_of = _annotated_names(videos, stems)
+    matched: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
+    skipped = []
+    for path in files:
+        if path.suffix.lower() != ".csv":
+            continue
+        if not path.stem.startswith(ANNOTATION_PREFIX):
+            if not is_dlc_table(path):
+                reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
+                skipped.append(Skip(path.name, None, reason, fault=False))
+            continue
+        meanings = _meanings(path.stem, stem_of)
+        if len(meanings) == 1:
+            stem, trial = meanings[0]
+            matched[stem].append((trial, path))
+        else:
+            skipped.append(Skip(path.name, None, _unmatched_reason(path.stem, meanings, bool(videos))))
+    return matched, skipped
+
+
+def _annotated_names(videos: dict[str, list[Path]], stems: Sequence[str]) -> dict[str, str]:
+    """The names that an annotation may give a recording -> its stem.
+
+    With videos that is the video's file name; without them the stem, alone or with the extension of a video.
+    """
+    if videos:
+        return {_fold(path.name): stem for stem, paths in videos.items() for path in paths}
+    with_suffix = {stem + suffix: stem for stem in stems for suffix in VIDEO_SUFFIXES}
+    return with_suffix | {stem: stem for stem in stems}
+
+
+def _fold(name: str) -> str:
+    """The name with a video's extension in lower case: `a.MP4` and `a.mp4` mean one video."""
+    path = Path(name)
+    return path.stem + path.suffix.lower() if path.suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _meanings(stem: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]]:
+    """All readings of an annotation's name: `prediction_<name>` and `prediction_<name>_<trial>`."""
+    body = stem.removeprefix(ANNOTATION_PREFIX)
+    meanings: list[tuple[str, int | None]] = []
+    if _fold(body) in stem_of:
+        meanings.append((stem_of[_fold(body)], None))
+    numbered = re.fullmatch(r"(.+)_([0-9]+)", body)
+    if numbered and _fold(numbered[1]) in stem_of:
+        meanings.append((stem_of[_fold(numbered[1])], int(numbered[2])))
+    return meanings
+
+
+def _unmatched_reason(stem: str, meanings: list[tuple[str, int | None]], has_videos: bool) -> str:
+    if meanings:
+        readings = " or ".join(f"{name}, trial {trial or 1}" for name, trial in meanings)
+        return (
+            f"an annotation of {readings}: its name means both; rename it, with the video's extension before _<trial>"
+        )
+    expected = (
+        "prediction_<video file name with extension>_<trial>.csv" if has_videos else "prediction_<name>_<trial>.csv"
+    )
+    known = "video" if has_videos else "DLC table"
+    return f"an annotation that belongs to no {known} here; expected {expected}"

@@ -1,0 +1,148 @@
+"""Which frames of a recording become clips, and what their labels are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cache.clip import UNLABELLED, ClipRows
+from pipeline.preprocess.annotations import AnnotationError, read_annotation
+from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
+from pipeline.preprocess.discovery import RecordingFiles, Skip
+from pipeline.settings import PreprocessSettings, parse_list
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A clip to be: frames [first_frame, first_frame + len(labels)) of the video.
+
+    first_frame counts from the recording's start, crop_start and stim_frame from the trial's. labels: (T,) int16.
+    """
+
+    number: int
+    first_frame: int
+    crop_start: int
+    labels: np.ndarray
+    annotation: Path | None = None
+    stim_frame: int | None = None
+
+    @property
+    def stop_frame(self) -> int:
+        return self.first_frame + len(self.labels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of one recording in their order, those left out, and what else should be said."""
+
+    trials: tuple[Trial, ...]
+    skipped: tuple[Skip, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Half-open ranges of the video's frames, one a trial."""
+        return [(trial.first_frame, trial.stop_frame) for trial in self.trials]
+
+    @property
+    def stop(self) -> int:
+        """One past the last frame that is needed."""
+        return max((trial.stop_frame for trial in self.trials), default=0)
+
+    def clip_rows(self) -> tuple[ClipRows, ...]:
+        """The trials one after the other, as they lie in the cache."""
+        stops = np.cumsum([len(trial.labels) for trial in self.trials]).tolist()
+        return tuple(
+            ClipRows(
+                trial=trial.number,
+                start=stop - len(trial.labels),
+                stop=stop,
+                first_frame=trial.first_frame,
+                crop_start=trial.crop_start,
+                annotation=str(trial.annotation) if trial.annotation else None,
+                stim_frame=trial.stim_frame,
+            )
+            for trial, stop in zip(self.trials, stops, strict=True)
+        )
+
+
+def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettings) -> Plan:
+    """The trials of a recording of n_frames frames: the annotated ones, or all whole ones if none is annotated."""
+    length = settings.trial_frames or n_frames
+    if not files.annotations:
+        return _unannotated(files.name, n_frames, length)
+    by_number, skipped = _numbered(files, _has_one_trial(n_frames, length, settings))
+    trials = []
+    for number, paths in sorted(by_number.items()):
+        try:
+            trials.append(_annotated_trial(number, paths, n_frames, length, settings))
+        except (AnnotationError, CropError) as error:
+            skipped.append(Skip(files.name, number, str(error)))
+    left_out = sorted(set(range(1, n_frames // length + 1)) - set(by_number))
+    notes = [f"without an annotation, so left out: trial {', '.join(map(str, left_out))}"] if left_out else []
+    for i, trial in enumerate(trials):
+        if trial.stim_frame is not None and not 0 <= trial.stim_frame < length:
+            notes.append(f"trial {trial.number}: StimFrame {trial.stim_frame} lies outside the trial, not used")
+            trials[i] = replace(trial, stim_frame=None)
+    return Plan(tuple(trials), tuple(skipped), tuple(notes))
+
+
+def _unannotated(name: str, n_frames: int, length: int) -> Plan:
+    n_whole, rest = divmod(n_frames, length)
+    unlabelled = np.full(length, UNLABELLED, dtype=np.int16)
+    trials = tuple(Trial(n + 1, n * length, 0, unlabelled) for n in range(n_whole))
+    if rest == 0:
+        return Plan(trials, (), ())
+    reason = f"too short: {rest} frames from frame {n_whole * length} on, a trial has {length} (--trial-frames)"
+    return Plan(trials, (Skip(name, n_whole + 1, reason, fault=not trials),), ())
+
+
+def _has_one_trial(n_frames: int, length: int, settings: PreprocessSettings) -> bool:
+    return n_frames < length + min(settings.min_frames, length) or settings.trial_frames == 0
+
+
+def _numbered(files: RecordingFiles, has_one_trial: bool) -> tuple[dict[int, list[Path]], list[Skip]]:
+    """The annotations of each trial; those without a number belong to trial 1 if it is the only one."""
+    by_number: dict[int, list[Path]] = defaultdict(list)
+    skipped = []
+    for number, path in files.annotations:
+        if number is None and not has_one_trial:
+            reason = f"ambiguous: {path.name} names no trial and the recording has several; add _<trial> to its name"
+            skipped.append(Skip(files.name, None, reason))
+        else:
+            by_number[1 if number is None else number].append(path)
+    return by_number, skipped
+
+
+def _annotated_trial(number: int, paths: list[Path], n_frames: int, length: int, settings: PreprocessSettings) -> Trial:
+    if len(paths) > 1:
+        raise CropError(f"annotated more than once: {', '.join(path.name for path in paths)}; keep one")
+    path = paths[0]
+    if number < 1:
+        raise CropError(f"{path.name}: trial {number}, trials count from 1")
+    trial_start = (number - 1) * length
+    if trial_start >= n_frames:
+        raise CropError(f"{path.name}: trial {number} begins at frame {trial_start}, the recording has {n_frames}")
+    annotation = read_annotation(path, parse_list(settings.classes, "classes"))
+    try:
+        crop_start = _crop(len(annotation.labels), length, settings)
+        if annotation.frame_column is not None:
+            check_frame_column(annotation.frame_column, crop_start)
+    except CropError as error:
+        raise CropError(f"{path.name}: {error}") from None
+    trial = Trial(number, trial_start + crop_start, crop_start, annotation.labels, path, annotation.stim_frame)
+    if trial.stop_frame > n_frames:
+        raise CropError(
+            f"{path.name}: its frames {trial.first_frame} to {trial.stop_frame - 1} run past the recording's end, "
+            f"it has {n_frames}"
+        )
+    return trial
+
+
+def _crop(n_rows: int, length: int, settings: PreprocessSettings) -> int:
+    if settings.trial_frames == 0:
+        return whole_crop(n_rows, length)
+    return trial_crop(n_rows, length, settings.min_frames, parse_crops(settings.crops, length))
