@@ -29,7 +29,8 @@ class Prediction:
 
 def trial_name(clip: Clip) -> str:
     """Name of a trial's table, as annotations are named: prediction_<video file name>_<trial>.csv."""
-    return f"prediction_{clip.source['video'] or clip.recording}_{clip.trial}.csv"
+    video = clip.source["video"]
+    return f"prediction_{Path(video).name if video else clip.recording}_{clip.trial}.csv"
 
 
 def trial_table(prediction: Prediction, class_names: Sequence[str]) -> pd.DataFrame:
