@@ -36,7 +36,7 @@ CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache"
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
 ModelOption = Annotated[Path, typer.Option("--model", help="best_model_multitask.pt of a run")]
 ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with the run in --out; it must be there")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
 
 

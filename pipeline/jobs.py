@@ -36,11 +36,14 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, forc
 
     with progress_bar() as progress:
         outcome = stage.train(settings, cache=cache, out=out, resume=resume, force=force, say=say, progress=progress)
+    say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
+    if not outcome.held_out:
+        say("Nothing was held out, so there are no scores")
+        return DONE
     if outcome.state == "fresh" and (out / scoring.SCORES).exists():
-        say(f"Best epoch {outcome.best_epoch}, validation macro F1 {outcome.scores['macro_f1']:.4f}: {outcome.best}")
+        say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
         return DONE
     result = scoring.evaluate(outcome.best, cache=cache, out=out, device=settings.device)
-    say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
     _show_scores(result, "held-out recordings")
     say(f"Pictures: {out / 'pictures'}")
     return DONE

@@ -197,6 +197,6 @@ def _gather(
     # (0, 0) to the last digit is no place that a network finds but what some programs write for a missing point.
     zero = (values[..., :2] == 0).all(axis=-1)
     if zero.any():
-        notes += (f"{zero.mean():.1%} of the points in the DLC table are exactly (0, 0): they count as missing",)
+        notes += (f"{zero.sum():,} of {zero.size:,} points in the DLC table are exactly (0, 0): they count as missing",)
     values[zero | np.isnan(values[..., :2]).any(axis=-1)] = np.nan
     return values, notes

@@ -68,7 +68,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))
     for name, part in (("training", train), ("validation", val)):
-        if not any((labels >= 0).any() for labels in part.labels):
+        if (part is train or part.clips) and not any((labels >= 0).any() for labels in part.labels):
             raise SplitError(f"no labelled frame in the {name} recordings; annotate some, or change the split")
     shares = counts / counts.sum()
     return TrainingData(
@@ -116,10 +116,17 @@ def _split(
     else:
         groups = [group_of(name, settings.group_by) for name in names]
         split = make_split(names, groups, counts, settings.val_share, settings.seed)
+    if not split.val:
+        say(
+            "[warning] a single recording cannot be held out of its own training: there are no validation "
+            "scores, and the last epoch's model is kept"
+        )
     for part, missing in missing_classes(split, names, counts, class_names).items():
+        if part == "val" and not split.val:
+            continue
         where = {"train": "training", "val": "validation"}[part]
-        for name in missing:
-            say(f"[warning] {where} has no frame of {name}: its F1 means nothing in this run")
+        if missing:
+            say(f"[warning] {where} has no frame of {', '.join(missing)}: no F1 of these means anything in this run")
     return split
 
 

@@ -20,7 +20,10 @@ class SplitError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Names of recordings, sorted. groups: recording -> its group (the animal, or the recording itself)."""
+    """Names of recordings, sorted. groups: recording -> its group (the animal, or the recording itself).
+
+    val is empty where there is a single recording: it trains, and nothing can be scored.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -30,9 +33,8 @@ class Split:
         shared = {self.groups[name] for name in self.train} & {self.groups[name] for name in self.val}
         if shared or set(self.train) & set(self.val):
             raise SplitError(f"the split has {_some(shared)} in training and in validation; each may be in one only")
-        for part in ("train", "val"):
-            if not getattr(self, part):
-                raise SplitError(f"the split has no recording in {part}; at least one is needed")
+        if not self.train:
+            raise SplitError("the split has no recording in train; at least one is needed")
 
 
 def group_of(name: str, pattern: str) -> str:
@@ -59,9 +61,12 @@ def make_split(
 
     names, groups: of each recording. label_counts (recordings, classes): labelled frames. Each class that two groups
     have is put on both sides if that can be; one that a single group has goes to training. Depends on the seed, and not
-    on the order of the recordings. Raises SplitError for fewer than two groups.
+    on the order of the recordings. Raises SplitError for fewer than two groups,
+    but a single recording trains, with nothing to validate on.
     """
     unique = sorted(set(groups))
+    if len(names) == 1:
+        return _split(dict(zip(names, groups, strict=True)), set())
     if len(unique) < 2:
         raise SplitError(
             f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
@@ -93,6 +98,8 @@ def load_split(path: Path, names: Sequence[str]) -> Split:
         "are in the cache but not in the split": set(names) - listed,
     }
     _refuse(path, problems)
+    if not split.val and len(names) > 1:
+        raise SplitError(f"{path}: the split has no recording in val; at least one is needed")
     return split
 
 

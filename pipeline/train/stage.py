@@ -43,7 +43,7 @@ from pipeline.train.run_folder import (
     write_text,
 )
 from pipeline.train.schedule import EarlyStopping, Plateau, lr_at
-from pipeline.train.split import save_split
+from pipeline.train.split import read_split, save_split
 from pipeline.train.stream import Stream
 from pipeline.train.validate import Evaluation, evaluate
 from pipeline.train.windows import plan_epoch
@@ -61,13 +61,16 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """state: trained, or fresh (nothing had to be done). best: the checkpoint with the best validation macro F1."""
+    """state: trained, or fresh (nothing had to be done). best: the checkpoint with the best validation macro F1.
+
+    held_out: whether there were recordings to validate on; without, best is the last epoch's checkpoint.
+    """
 
     state: str
-    out: Path
     best: Path
-    scores: dict[str, Any]
     best_epoch: int
+    scores: dict[str, Any]
+    held_out: bool
 
 
 def train(
@@ -141,12 +144,13 @@ class _Loop:
         on_train = self._evaluate(network, self.data.train_sample)
         on_val = self._evaluate(network, self.data.val)
         macro_f1 = on_val.scores.macro_f1
-        if epoch >= self.settings.warmup_epochs:
+        held_out = bool(self.data.val.clips)
+        if held_out and epoch >= self.settings.warmup_epochs:
             self.plateau.update(macro_f1)
         for line in epoch_lines(on_train, on_val, waited / max(seconds, 1e-9)):
             self.say(line)
         row = _history_row(epoch, shown, seconds, waited, on_train, on_val)
-        if self.stopping.update(macro_f1):
+        if not held_out or self.stopping.update(macro_f1):
             self._save_best(network, epoch, on_val.scores)
         return row
 
@@ -197,7 +201,10 @@ class _Loop:
         path = self.out / BEST
         content = self._trained(network).as_dict()
         checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
-        self.say(f"[info] better model (validation macro F1 {scores.macro_f1:.4f}) saved: {path}")
+        why = (
+            f"better model (validation macro F1 {scores.macro_f1:.4f})" if self.data.val.clips else "this epoch's model"
+        )
+        self.say(f"[info] {why} saved: {path}")
 
     def _save(self) -> None:
         state = {
@@ -236,8 +243,8 @@ def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) 
     return [
         f"Train loss: {_loss_text(on_train)}",
         f"Val loss: {_loss_text(on_val)}",
-        f"Val macro F1: {scores.macro_f1:.4f}",
-        f"Val segment F1@0.3: {scores.segment_f1[0.3]:.4f}",
+        f"Val macro F1: {_number(scores.macro_f1)}",
+        f"Val segment F1@0.3: {_number(scores.segment_f1[0.3])}",
         f"Val keypoint MAE (norm): {_number(scores.keypoint_mae_norm)}",
         f"Per-class F1: {per_class}",
         f"Waited for data: {waiting_share:.1%} of the epoch",
@@ -283,7 +290,7 @@ def _going_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: S
 
 def _outcome(state: str, out: Path) -> Outcome:
     best = checkpoint.load(out / BEST)
-    return Outcome(state, out, out / BEST, best["scores"], best["epoch"])
+    return Outcome(state, out / BEST, best["epoch"], best["scores"], bool(read_split(out / SPLIT).val))
 
 
 def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -319,7 +326,7 @@ def _mix(*numbers: int) -> int:
 
 
 def _loss_text(result: Evaluation) -> str:
-    return f"{result.loss:.4f} (action: {result.action_loss:.4f}, kp: {result.kp_loss:.4f})"
+    return f"{_number(result.loss)} (action: {_number(result.action_loss)}, kp: {_number(result.kp_loss)})"
 
 
 def _number(value: float, digits: int = 4) -> str:

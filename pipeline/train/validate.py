@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +29,14 @@ class Evaluation:
     kp_loss: float
     scores: Scores
     trials: list[TrialResult]
-    outputs: list[Output]
 
 
 def evaluate(
     network: Network, part: Part, class_names: tuple[str, ...], class_weights_N: torch.Tensor, settings: TrainSettings
 ) -> Evaluation:
-    """Train and validation figures both come from here, so that their gap means something."""
+    """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
+    if not part.clips:
+        return Evaluation(math.nan, math.nan, math.nan, score([], class_names), [])
     network.eval()
     outputs = [
         infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T))
@@ -42,9 +44,7 @@ def evaluate(
     ]
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
     found = _losses(outputs, part, class_weights_N.cpu(), settings)
-    return Evaluation(
-        float(found.total), float(found.action), float(found.kp), score(trials, class_names), trials, outputs
-    )
+    return Evaluation(float(found.total), float(found.action), float(found.kp), score(trials, class_names), trials)
 
 
 def _trial(part: Part, index: int, output: Output) -> TrialResult:

@@ -177,3 +177,10 @@ def test_missing_classes_are_named():
         "train": ("lick",),
         "val": ("walk",),
     }
+
+
+def test_a_single_recording_trains_and_nothing_is_held_out(tmp_path):
+    split = make_split(["only"], ["5M"], counts_of(1), 0.2, 0)
+    assert (split.train, split.val) == (("only",), ())
+    save_split(split, tmp_path / "split.csv")
+    assert load_split(tmp_path / "split.csv", ["only"]) == split

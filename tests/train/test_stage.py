@@ -173,6 +173,18 @@ def test_a_class_that_validation_lacks_is_named(quick, tmp_path: Path) -> None:
     assert any("validation has no frame of paw_withdraw" in line for line in lines)
 
 
+def test_a_single_recording_trains_without_scores(quick, tmp_path: Path) -> None:
+    """Its trials are never split: that would score a model on the animal that it was trained on."""
+    path = write_small_cache(tmp_path / "cache", recordings=1)
+    lines: list[str] = []
+    settings = quick(epochs=3, early_stopping_patience=1)
+    outcome = stage.train(settings, cache=path, out=tmp_path / "run", say=lines.append)
+    assert not outcome.held_out
+    assert outcome.best_epoch == 3
+    assert any("a single recording cannot be held out" in line for line in lines)
+    assert "Val macro F1: none" in lines
+
+
 def test_unannotated_recordings_train_keypoints_alone(quick, tmp_path: Path) -> None:
     with clip_cache.create(tmp_path / "cache") as cache:
         for i in range(6):
