@@ -81,8 +81,10 @@ def predict(
     settings = PreprocessSettings(**trained.preprocess)
     report = preprocess(settings, cache=out / "cache", videos=videos, annotations=None, dlc=dlc, progress=progress)
     clips = clip_cache.open(out / "cache")
-    refused = {meta.recording: why for meta in clips.recordings if (why := misfit(trained, meta))}
-    usable = [clip for clip in clips if clip.recording not in refused]
+    # Recordings of an earlier call whose files are not in this one's folders stay in the cache, and are not asked for.
+    asked = {row.recording for row in report.recordings if row.state != "removed"}
+    refused = {m.recording: why for m in clips.recordings if m.recording in asked and (why := misfit(trained, m))}
+    usable = [clip for clip in clips if clip.recording in asked - refused.keys()]
     (out / TABLES).mkdir(parents=True, exist_ok=True)
     bout_tables, strips = [], []
     for done, clip in enumerate(usable, 1):
