@@ -174,7 +174,7 @@ def evaluate(
 def demo(
     *,
     out: Annotated[Path, typer.Option("--out", help="folder for the rendered data and what is made of them")],
-    recordings: Annotated[int, typer.Option("--recordings", help="recordings to render", min=4)] = 16,
+    recordings: Annotated[int, typer.Option("--recordings", help="recordings to render", min=4)] = 12,
     only_data: Annotated[bool, typer.Option("--only-data", help="render the data and stop")] = False,
     seed: Annotated[int, typer.Option("--seed", help="seed of the rendered data")] = 0,
     frame_code: Annotated[bool, typer.Option("--frame-code", help="each frame shows its number in a corner")] = False,

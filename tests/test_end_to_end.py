@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 import cache as clip_cache
 from pipeline.demo.dataset import make_dataset
 from pipeline.model import checkpoint
 from pipeline.model.trained import load_trained
 from pipeline.predict import stage
-from pipeline.predict.exports import bout_table
 from pipeline.predict.stage import PredictError, misfit, predict_clip
 from pipeline.preprocess.annotations import read_annotation
 from pipeline.settings import REFERENCE_CLASSES
@@ -167,9 +167,26 @@ def test_another_size_is_refused_with_the_difference(lab: Path, tmp_path: Path) 
     )
 
 
-def test_predictions_do_not_depend_on_labels(lab: Path) -> None:
-    """The same clip, with and without its annotation, gets the same prediction."""
-    trained = load_trained(lab / "paw_run" / "best_model_multitask.pt")
-    clip = clip_cache.open(lab / "paw_cache")[0]
-    table = bout_table([predict_clip(trained, clip)], trained.class_names)
-    assert table["duration_frames"].sum() == len(clip)
+def test_scores_are_of_arg_max_labels(lab: Path) -> None:
+    """No threshold is chosen on the frames that are scored: scikit-learn gives the same from the arg-max alone."""
+    model = lab / "paw_run" / "best_model_multitask.pt"
+    trained = load_trained(model)
+    clips = clip_cache.open(lab / "paw_cache")
+    labels = np.concatenate([trained.merge_lookup[clip.labels] for clip in clips])
+    pred = np.concatenate([predict_clip(trained, clip).probabilities.argmax(1) for clip in clips])
+    scores = stage.evaluate(model, cache=lab / "paw_cache", on="all").model.scores
+    assert scores.macro_f1 == pytest.approx(f1_score(labels, pred, average="macro"), abs=1e-9)
+    assert scores.support == {n: int((labels == i).sum()) for i, n in enumerate(trained.class_names)}
+
+
+def test_only_the_asked_recordings_are_predicted(lab: Path, tmp_path: Path) -> None:
+    """A second folder of videos into the same --out does not bring the first one's bouts along."""
+    shutil.copytree(lab / "out", tmp_path / "out")
+    only = tmp_path / "only"
+    only.mkdir()
+    chosen = min((lab / "new" / "Videos").glob("*.mp4"))
+    for path in (lab / "new" / "Videos").glob(f"{chosen.stem}*"):
+        shutil.copy(path, only)
+    done = stage.predict(lab / "paw_run" / "best_model_multitask.pt", out=tmp_path / "out", videos=only)
+    assert done.n_trials == 1
+    assert set(pd.read_csv(tmp_path / "out" / "bouts.csv")["recording"]) == {chosen.stem}

@@ -18,6 +18,9 @@ from pipeline.train.split import Split, SplitError, group_of, load_split, make_s
 from pipeline.train.stream import ClipData, load_clip
 from pipeline.train.windows import class_counts, rare_boost
 
+# A keypoint that is visible in fewer frames is named before training.
+RARELY_VISIBLE = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -64,6 +67,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     shown = _common_picture(cache.recordings, settings.encoder)
     merge = make_merge(cache.class_names, settings.merge)
     whole = Part(list(cache), [load_clip(clip, merge, settings.kp_likelihood_thr) for clip in cache])
+    _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
     split = _split(whole, len(merge.names), settings, say, merge.names)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))
@@ -173,6 +177,19 @@ def _network_config(
         head_dropout=settings.head_dropout,
         multitask=settings.model_type == "multitask",
     )
+
+
+def _say_visible(whole: Part, keypoint_names: Sequence[str], likelihood_thr: float, say: Callable[[str], None]) -> None:
+    """Warns of keypoints that are hardly ever visible: too high a threshold takes the pose away without an error."""
+    share_K = np.concatenate([data.visible for data in whole.data]).mean(axis=0)
+    rare = [
+        f"{name} {share:.0%}" for name, share in zip(keypoint_names, share_K, strict=True) if share < RARELY_VISIBLE
+    ]
+    if rare:
+        say(
+            f"[warning] visible in few frames: {', '.join(rare)}; the others count as missing "
+            f"(--kp-likelihood-thr {likelihood_thr:g}: lower it if the tracking is better than that)"
+        )
 
 
 def _say_pose(keypoint_names: tuple[str, ...], pose_names: dict[str, str], say: Callable[[str], None]) -> None:

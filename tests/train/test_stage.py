@@ -196,6 +196,15 @@ def test_unannotated_recordings_train_keypoints_alone(quick, tmp_path: Path) -> 
     assert np.isfinite(losses(tmp_path / "run")).all()
 
 
+def test_keypoints_that_the_threshold_takes_away_are_named(small_cache: Path, quick) -> None:
+    lines: list[str] = []
+    prepare(clip_cache.open(small_cache), quick(kp_likelihood_thr=0.99), lines.append)
+    assert any("visible in few frames: mouth " in line and "--kp-likelihood-thr 0.99" in line for line in lines)
+    lines.clear()
+    prepare(clip_cache.open(small_cache), quick(), lines.append)
+    assert not any("visible in few frames" in line for line in lines)
+
+
 def test_no_labels_at_all_is_refused(quick, tmp_path: Path) -> None:
     with clip_cache.create(tmp_path / "cache") as cache:
         for i in range(3):
