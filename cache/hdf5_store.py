@@ -1,7 +1,8 @@
 """A recording as one HDF5 file: frames as they are, the fastest to read and the largest on disk.
 
 No filter: a window is read at 8 microseconds a frame of 224x224, with HDF5's own lzf at 160. Where space counts, the
-zarr store is smaller by a factor of 6 or more.
+zarr store is smaller by a factor of 6 or more. Frames carry no checksum here: a byte that the disk got wrong is
+read as it is (the zarr store notices it).
 """
 
 from __future__ import annotations

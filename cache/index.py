@@ -2,7 +2,8 @@
 
 Columns: recording, trial, n_frames, reason, file, meta. A row with a reason is what was skipped (trial empty: the
 whole recording); every other row is a clip. The first clip of a recording carries the name of its file in `recordings`
-and its metadata as JSON, the same as in that file. Beside it: cache.json (schema version, store) and skipped.csv.
+and its metadata as JSON, which counts where that in the file differs (its paths are those of the day it was written).
+Beside it: cache.json (schema version, store) and skipped.csv.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from cache.zarr_store import ZarrReader, ZarrWriter
 class Reader(Protocol):
     """A finished recording on disk; safe to use from several threads."""
 
+    path: Path
     meta: RecordingMeta
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -63,7 +64,7 @@ FORMATS = {
 def open_reader(path: Path) -> Reader:
     """Open a finished recording, by the suffix of its name. Raises CacheError."""
     reader = next(form.reader for form in FORMATS.values() if form.suffix == path.suffix)
-    with _explained(path):
+    with explained(path):
         return reader(path)
 
 
@@ -82,7 +83,7 @@ class Recording:
         reader = self._opened()
         with self._lock:
             if name not in self._arrays:
-                with _explained(self.path):
+                with explained(self.path):
                     values = reader.read(name, 0, self.meta.n_frames)
                 values.setflags(write=False)
                 self._arrays[name] = values
@@ -91,7 +92,7 @@ class Recording:
     def read_frames_into(self, start: int, stop: int, out: np.ndarray) -> None:
         """Frames [start, stop) of the recording's array into out."""
         reader = self._opened()
-        with _explained(self.path):
+        with explained(self.path):
             reader.read_frames_into(start, stop, out)
 
     def _opened(self) -> Reader:
@@ -102,7 +103,7 @@ class Recording:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn what a format raises for missing or damaged files into a CacheError that says what to do."""
     try:
         yield

@@ -8,6 +8,7 @@ deleted after that. Readers that still use one finish with an error, never with 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,10 +21,11 @@ from filelock import FileLock, Timeout
 
 from cache import fingerprint, index
 from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_to_dict
-from cache.store import FORMATS, Reader, open_reader
+from cache.store import FORMATS, Reader, explained, open_reader
 from cache.zarr_store import ZarrReader, ZarrWriter
 
 LOCK_FILE = ".lock"
+_OUR_NAME = re.compile(r".*\.[0-9a-f]{8}\.(zarr|h5)")
 COPY_FRAMES = 360  # frames in memory when they are copied from one recording to another
 
 
@@ -51,9 +53,15 @@ class Writer:
         self._arrays.append_frames(frames)
 
     def copy_frames_from(self, reader: Reader) -> None:
-        """All frames of another version of the recording; in a zarr cache they are linked, which takes no time."""
-        if not reader.meta.has_frames:
-            return
+        """All frames of another version of the recording; in a zarr cache they are linked, which takes no time.
+
+        Raises CacheError where that version is damaged.
+        """
+        if reader.meta.has_frames:
+            with explained(reader.path):
+                self._copy_frames_from(reader)
+
+    def _copy_frames_from(self, reader: Reader) -> None:
         n_frames, frame_shape = reader.meta.n_frames, reader.meta.frame_shape
         if isinstance(reader, ZarrReader) and isinstance(self._arrays, ZarrWriter):
             self._arrays.link_frames(reader)
@@ -98,7 +106,8 @@ class CacheWriter:
     """A cache open for writing, by one process at a time. As a context manager it commits at the end.
 
     recordings: what is whole on disk, also what a killed run finished but did not commit. An exception that leaves the
-    `with` block commits nothing; what was finished before is found again by the next writer.
+    `with` block commits nothing; what was finished before is found again by the next writer. Of what else lies in the
+    folder nothing is touched.
     """
 
     def __init__(self, path: Path, store: str) -> None:
@@ -106,6 +115,8 @@ class CacheWriter:
         self.store = store
         self.suffix = FORMATS[store].suffix
         self.recordings_folder = path / index.RECORDINGS
+        if _holds_foreign_recordings(path, self.recordings_folder):
+            raise CacheError(f"{path}: holds a folder {index.RECORDINGS} that is not a cache's; use another folder")
         try:
             self.recordings_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -143,6 +154,7 @@ class CacheWriter:
         self._files = {name: file for name, file in committed.files.items() if file in on_disk}
         self.recordings = {name: committed.recordings[name] for name in self._files}
         self._skipped: list[index.Skip] = []
+        self._skipped_before = committed.skipped
         self._adopt(on_disk - self._committed - self._retired)
 
     def _adopt(self, names: set[str]) -> None:
@@ -170,6 +182,23 @@ class CacheWriter:
     def skip(self, recording: str, trial: int | None, reason: str) -> None:
         """Say why a trial, or with trial None a whole recording, is not in the cache."""
         self._skipped.append(index.Skip(recording, trial, reason))
+
+    def keep_skips(self, recording: str) -> None:
+        """Go on saying what was said, before this writer, of the trials of a recording that stays as it is."""
+        self._skipped += [
+            skip for skip in self._skipped_before if skip.recording == recording and skip.trial is not None
+        ]
+
+    def describe(self, meta: RecordingMeta) -> None:
+        """Replace what is said of a recording (paths, settings), at the next commit; its arrays stay as they are.
+
+        Only the index is written. Raises ValueError unless clips and fingerprints say what they said.
+        """
+        old = self.recordings[meta.recording]
+        rows = [[(clip.trial, clip.start, clip.stop, clip.first_frame) for clip in each.clips] for each in (old, meta)]
+        if rows[0] != rows[1] or old.fingerprints != meta.fingerprints:
+            raise ValueError(f"recording {meta.recording}: other clips or fingerprints need a new version")
+        self.recordings[meta.recording] = meta
 
     def commit(self) -> None:
         """Make what was written, removed and skipped so far what readers see."""
@@ -224,7 +253,11 @@ class CacheWriter:
 
     def _names(self) -> Iterator[str]:
         names = (path.name for path in self.recordings_folder.iterdir())
-        return (name for name in names if name.endswith(self.suffix) and not name.startswith(index.TEMPORARY))
+        return (
+            name
+            for name in names
+            if _OUR_NAME.fullmatch(name) and name.endswith(self.suffix) and not name.startswith(index.TEMPORARY)
+        )
 
 
 def create(path: Path | str, *, store: str = "zarr") -> CacheWriter:
@@ -233,6 +266,12 @@ def create(path: Path | str, *, store: str = "zarr") -> CacheWriter:
     Raises CacheBusyError while another process writes to it, CacheError where it has another store or schema version.
     """
     return CacheWriter(Path(path), store)
+
+
+def _holds_foreign_recordings(path: Path, recordings: Path) -> bool:
+    """Whether there is something in the folder `recordings` of a folder that was never made a cache."""
+    # A writer killed before it could write the format file leaves the folder empty.
+    return not (path / index.FORMAT_FILE).exists() and recordings.is_dir() and any(recordings.iterdir())
 
 
 def _check(meta: RecordingMeta, recording: str, frames_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:

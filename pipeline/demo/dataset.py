@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
+from pipeline.demo import manifest
 from pipeline.demo.behaviour import perform
 from pipeline.demo.mouse import FPS, KEYPOINTS, Animal, Pose, make_animal, move
 from pipeline.demo.render import code, film, make_scene
 from pipeline.demo.script import TRIAL_FRAMES, Trial, annotate, write_trials
 
 NETWORK = "DLC_resnet50_demoMar5shuffle1_100000"
+DEMO_VERSION = 1  # of what the same settings render
 CROP_START = 15  # where a trial begins that is annotated with 345 rows
 
 Progress = Callable[[str, int, int], None]
@@ -56,19 +58,26 @@ def make_dataset(
     as many as recordings. frame_code: every frame carries its index in its top left corner. progress: called after
     each recording with its name, the frames done, and the frames of the whole data set. share_345: of the annotations
     that have 345 rows instead of 360. The same seed gives the same files; `size` and `frame_code` change how the same
-    behaviour is seen.
+    behaviour is seen. What an earlier call wrote there is removed, or left as it is if it is the same and whole.
     """
     if size[0] % 2 or size[1] % 2:
         raise ValueError(f"the size of an H.264 video has to be even, found {size[0]}x{size[1]}")
-    plan = plan_recordings(recordings, trials, animals or max(1, recordings // 2), seed, share_345)
-    for folder in (out / "Videos", out / "Annotations"):
-        folder.mkdir(parents=True, exist_ok=True)
+    animals = animals or max(1, recordings // 2)
+    settings = {"recordings": recordings, "trials": trials, "animals": animals, "size": size, "seed": seed}
+    settings |= {"frame_code": frame_code, "share_345": share_345, "version": DEMO_VERSION}
+    if manifest.is_whole(out, settings):
+        return
+    plan = plan_recordings(recordings, trials, animals, seed, share_345)
+    for folder in manifest.FOLDERS:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    manifest.begin(out, [name for i, recording in enumerate(plan) for name in _files_of(i, recording)])
     make = functools.partial(make_recording, out, size=size, seed=seed, frame_code=frame_code)
     if processes == 1:
         _report(map(make, range(recordings), plan), plan, progress)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        _report(pool.map(make, range(recordings), plan), plan, progress)
+    else:
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            _report(pool.map(make, range(recordings), plan), plan, progress)
+    manifest.finish(out, settings)
 
 
 def make_recording(
@@ -81,10 +90,22 @@ def make_recording(
     frames = _shoot(recording, size, keypoints, rng, pixel_rng)
     tint = pixel_rng.integers(-1, 2, 2)
     write_video(out / "Videos" / f"{recording.name}.mp4", _coded(frames) if frame_code else frames, tint)
-    write_dlc(out / "Videos", recording.name, track(keypoints, rng), as_h5=index % 6 == 4, rng=rng)
+    write_dlc(out / "Videos", recording.name, track(keypoints, rng), as_h5=_as_h5(index), rng=rng)
     for number, (trial, rows) in enumerate(zip(recording.trials, recording.rows, strict=True), start=1):
         path = out / "Annotations" / f"prediction_{recording.name}.mp4_{number}.csv"
         write_annotation(path, trial, rows, with_stim=index % 3 == 1, rng=rng)
+
+
+def _as_h5(index: int) -> bool:
+    return index % 6 == 4
+
+
+def _files_of(index: int, recording: Recording) -> list[str]:
+    """What make_recording writes, relative to the data set's folder."""
+    table = f"Videos/{recording.name}{NETWORK}.{'h5' if _as_h5(index) else 'csv'}"
+    trials = range(1, len(recording.trials) + 1)
+    annotations = [f"Annotations/prediction_{recording.name}.mp4_{number}.csv" for number in trials]
+    return [f"Videos/{recording.name}.mp4", table, *annotations]
 
 
 def plan_recordings(recordings: int, trials: int, animals: int, seed: int, share_345: float) -> tuple[Recording, ...]:

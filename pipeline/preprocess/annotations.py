@@ -12,6 +12,7 @@ from cache.clip import UNLABELLED
 from pipeline.preprocess.text_table import read_rows
 
 _EMPTY = ("", "nan")
+MAX_FRAME = 2**31 - 1  # a larger number is a time stamp, or damage
 
 
 class AnnotationError(ValueError):
@@ -23,7 +24,7 @@ class Annotation:
     """One annotation file.
 
     labels: (rows,) int16 ids of the class list, -1 not labelled. frame_column: (rows,) int64 or None.
-    stim_frame: frame of the stimulus, counted from the trial's start, or None.
+    stim_frame: frame of the stimulus, counted from the trial's start whatever the crop (in its frame 15, 15), or None.
     """
 
     labels: np.ndarray
@@ -85,7 +86,7 @@ def _frame_numbers(path: Path, texts: list[str]) -> np.ndarray:
     numbers = [whole_number(text) for text in texts]
     for i, number in enumerate(numbers):
         if number is None:
-            raise AnnotationError(f"{path} row {i + 2}: Frame {texts[i]!r} is not a whole number")
+            raise AnnotationError(f"{path} row {i + 2}: Frame {texts[i]!r} is not a whole number below 2^31")
     return np.array(numbers, dtype=np.int64)
 
 
@@ -99,9 +100,9 @@ def _stim_frame(path: Path, texts: list[str]) -> int | None:
 
 
 def whole_number(text: str) -> int | None:
-    """`3` and `3.0` -> 3; None if the text is no whole number."""
+    """`3` and `3.0` -> 3; None if the text is no whole number, or one beyond +-MAX_FRAME."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return int(value) if value.is_integer() else None
+    return int(value) if value.is_integer() and abs(value) <= MAX_FRAME else None

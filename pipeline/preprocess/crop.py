@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.settings import SettingsError, parse_map
+from pipeline.settings import PreprocessSettings, SettingsError, parse_map
+
+_DEFAULT_CROPS = PreprocessSettings().crops
 
 
 class CropError(ValueError):
@@ -14,12 +16,15 @@ class CropError(ValueError):
 def parse_crops(text: str, trial_frames: int) -> dict[int, int]:
     """`345=15` as {rows: first frame of the trial}; empty if trial_frames is 0 (whole recordings are never cropped).
 
+    The default is left out where it doesn't fit the trial: who says how long trials are need not say that as well.
     Raises SettingsError for what is no number and for rows that would run past the trial's end.
     """
     crops: dict[int, int] = {}
     for rows, start in parse_map(text, "crops").items() if trial_frames else ():
         if not (rows.isdecimal() and start.isdecimal() and int(rows) > 0):
             raise SettingsError(f"--crops {text}: expected ROWS=START in frames, found {rows}={start}")
+        if int(start) + int(rows) > trial_frames and text == _DEFAULT_CROPS:
+            continue
         if int(start) + int(rows) > trial_frames:
             raise SettingsError(
                 f"--crops {text}: {rows} rows from frame {start} run past --trial-frames {trial_frames}; correct it"
@@ -35,10 +40,10 @@ def trial_crop(n_rows: int, trial_frames: int, min_frames: int, crops: dict[int,
     345 rows are frames [15, 360) -> 15; 344 rows are too short; 350 rows are ambiguous. In trial 2 of a recording,
     row 0 of 345 is therefore frame 360 * (2 - 1) + 15 = 375 of the video.
     """
-    if n_rows < min_frames:
-        raise CropError(f"too short: {n_rows} rows, expected at least {min_frames} (--min-frames)")
     if n_rows == trial_frames:
         return 0
+    if n_rows < min_frames:
+        raise CropError(f"too short: {n_rows} rows, expected at least {min_frames} (--min-frames)")
     if n_rows in crops:
         return crops[n_rows]
     known = ", ".join(str(rows) for rows in sorted({trial_frames, *crops}))

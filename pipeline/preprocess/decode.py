@@ -6,7 +6,10 @@ Seeking is never used: it returns wrong frames without an error on VFR, edit-lis
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,8 +32,11 @@ try:  # decord has no wheels for ARM machines
 except ImportError:
     decord = None
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 BLOCK = 60  # frames of a yielded block: a chunk of the cache
+# Elsewhere a packet may hold no picture (VP8's hidden frames), or two.
+_PICTURE_A_PACKET = ("h264", "hevc", "mjpeg", "mpeg4")
+_STUB = 32  # bytes; MPEG-4's packet for "no picture here" (Xvid and DivX drop frames so) has 6 to 10
 _ADVICE = "re-encode it: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
@@ -44,12 +50,12 @@ class DecordError(VideoError):
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video without decoding all of it.
+    """What is known of a video before its pictures are taken.
 
     width, height: of the picture as it is shown (turned by rotation, degrees counter-clockwise). n_frames: shown ones,
-    counted in the file. time_s: (n_frames,) seconds since the first shown frame. pts: (n_frames,) the same in the
-    file's own units, or None if it has none. distrust: why decord must not read the file, or None.
-    note: something to tell the user, or None.
+    by its packets where each of them is one picture, else by decoding. time_s: (n_frames,) seconds since the first
+    shown frame. pts: (n_frames,) the same in the file's own units, or None if it has none. distrust: why decord must
+    not read the file, or None. note: something to tell the user, or None.
     """
 
     width: int
@@ -67,7 +73,12 @@ def probe(path: Path) -> VideoFacts:
     """Count the shown frames (what an edit list cuts off is not shown) and look at the first. Raises VideoError."""
     with _opened(path) as container:
         stream = _video_stream(path, container)
-        stamps, hidden, first = _scan(path, container, stream)
+        stamps, hidden, first, counts = _scan(path, container, stream)
+        empty = None
+        if not counts:
+            decoded = _decoded_stamps(path)
+            empty = None if len(decoded) == len(stamps) else f"{len(stamps)} packets hold {len(decoded)} frames"
+            stamps = decoded
         if first is None or not stamps:
             raise VideoError(f"{path}: not one frame can be decoded; {_ADVICE}")
         rotation = _rotation(path, first)
@@ -75,6 +86,8 @@ def probe(path: Path) -> VideoFacts:
         turned = rotation in (90, 270)
         time_s = _seconds(pts, len(stamps), stream)
         note = _count_note(stream.frames, len(stamps))
+        if note and empty:
+            note = f"{empty}: it marks dropped frames"
         return VideoFacts(
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
@@ -83,7 +96,7 @@ def probe(path: Path) -> VideoFacts:
             time_s=time_s,
             pts=pts,
             rotation=rotation,
-            distrust=_distrust(container, first, hidden, rotation, pts) or note,
+            distrust=_distrust(container, first, hidden, rotation, pts) or empty or note,
             note=note,
         )
 
@@ -121,7 +134,10 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def _decord_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> Iterator[np.ndarray]:
-    """The first `stop` frames (content_height, content_width, 3)."""
+    """The first `stop` frames (content_height, content_width, 3).
+
+    decord itself takes damaged pictures in silence, so PyAV decodes the same frames beside it and looks at each.
+    """
     if decord is None:
         raise DecordError(f"{path}: decord is not installed here; use --decoder auto")
     try:
@@ -133,19 +149,40 @@ def _decord_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) ->
     if count != facts.n_frames:
         raise DecordError(f"{path}: decord counts {count} frames, the file has {facts.n_frames}")
     previous = None
-    for i in range(stop):
+    with _inspection(path, facts, stop) as inspected:
+        for i in range(stop):
+            try:
+                picture = reader.next().asnumpy()
+            except (decord.DECORDError, StopIteration, RuntimeError) as error:
+                raise DecordError(f"{path}: decord stops at frame {i}: {_reason(error)}") from None
+            # For widths such as 48 and 72 it takes the padding at each row's end for a fourth channel.
+            if picture.shape != (geometry.content_height, geometry.content_width, 3):
+                raise DecordError(
+                    f"{path}: decord gives pictures of {picture.shape} for --img-size {geometry.img_size}"
+                )
+            # Where decoding gives fewer frames than the file lists, decord fills up with the last one, in silence.
+            if i == stop - 1 and previous is not None and np.array_equal(previous, picture):
+                raise DecordError(f"{path}: the last two frames that decord gives are the same")
+            previous = picture
+            yield picture
+        inspected.result()
+
+
+@contextmanager
+def _inspection(path: Path, facts: VideoFacts, stop: int) -> Iterator[Future[None]]:
+    """Decodes the first `stop` frames with PyAV in a thread, as _pyav_frames checks them, and keeps no picture."""
+    left = threading.Event()
+
+    def inspect() -> None:
+        for _ in _pyav_frames(path, facts, stop):
+            if left.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
         try:
-            picture = reader.next().asnumpy()
-        except (decord.DECORDError, StopIteration, RuntimeError) as error:
-            raise DecordError(f"{path}: decord stops at frame {i}: {_reason(error)}") from None
-        # For widths such as 48 and 72 it takes the padding at each row's end for a fourth channel.
-        if picture.shape != (geometry.content_height, geometry.content_width, 3):
-            raise DecordError(f"{path}: decord gives pictures of {picture.shape} for --img-size {geometry.img_size}")
-        # Where decoding gives fewer frames than the file lists, decord fills up with the last one, in silence.
-        if i == facts.n_frames - 1 and previous is not None and np.array_equal(previous, picture):
-            raise DecordError(f"{path}: the last two frames that decord gives are the same")
-        previous = picture
-        yield picture
+            yield pool.submit(inspect)
+        finally:
+            left.set()
 
 
 def _pyav_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> Iterator[np.ndarray]:
@@ -155,6 +192,13 @@ def _pyav_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> I
     width, height = size if turns % 2 == 0 else size[::-1]
     # Bilinear is what decord does: the two then differ by a level at most, with bicubic by up to 60.
     to_rgb = VideoReformatter()
+    for frame in _pyav_frames(path, facts, stop):
+        rgb = to_rgb.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+        yield np.rot90(rgb.to_ndarray(), turns)
+
+
+def _pyav_frames(path: Path, facts: VideoFacts, stop: int) -> Iterator[VideoFrame]:
+    """The first `stop` frames as they are in the file. Raises VideoError unless each is there, undamaged."""
     n = 0
     with _opened(path) as container:
         stream = _video_stream(path, container)
@@ -162,8 +206,7 @@ def _pyav_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> I
         try:
             for frame in islice(container.decode(stream), stop):
                 _check_frame(path, facts, frame, n)
-                rgb = to_rgb.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
-                yield np.rot90(rgb.to_ndarray(), turns)
+                yield frame
                 n += 1
         except FFmpegError as error:
             raise VideoError(f"{path}: frame {n} cannot be decoded: {_reason(error)}; {_ADVICE}") from None
@@ -198,21 +241,38 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
 
 def _scan(
     path: Path, container: InputContainer, stream: VideoStream
-) -> tuple[list[int | None], bool, VideoFrame | None]:
-    """Time stamps of the shown packets, whether there are hidden ones, and the first shown frame."""
+) -> tuple[list[int | None], bool, VideoFrame | None, bool]:
+    """Time stamps of the shown packets, whether there are hidden ones, the first shown frame, and whether a packet
+    is sure to be a frame."""
     stamps: list[int | None] = []
     hidden, first = False, None
+    codec = stream.codec_context.codec.canonical_name
+    counts = codec in _PICTURE_A_PACKET
     try:
         for packet in container.demux(stream):
             if packet.size:
                 hidden |= packet.is_discard
+                counts &= codec != "mpeg4" or packet.size > _STUB
                 if not packet.is_discard:
                     stamps.append(packet.dts if packet.pts is None else packet.pts)
             if first is None:
                 first = next(iter(packet.decode()), None)
     except FFmpegError as error:
         raise VideoError(f"{path}: cannot be read beyond frame {len(stamps)}: {_reason(error)}; {_ADVICE}") from None
-    return stamps, hidden, first
+    return stamps, hidden, first, counts
+
+
+def _decoded_stamps(path: Path) -> list[int | None]:
+    """Time stamps of the frames that decoding shows, whatever state they are in."""
+    with _opened(path) as container:
+        stream = _video_stream(path, container)
+        stream.thread_type = "AUTO"
+        stamps: list[int | None] = []
+        try:
+            stamps += (frame.pts for frame in container.decode(stream))
+        except FFmpegError as error:
+            raise VideoError(f"{path}: frame {len(stamps)} cannot be decoded: {_reason(error)}; {_ADVICE}") from None
+        return stamps
 
 
 def _sorted_stamps(stamps: list[int | None]) -> np.ndarray | None:

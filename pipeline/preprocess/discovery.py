@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.preprocess.keypoints import is_dlc_table
+from pipeline.preprocess.keypoints import check_header, is_dlc_table
+from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -25,22 +26,30 @@ class DiscoveryError(ValueError):
 
 @dataclass(frozen=True)
 class Skip:
-    """A recording or one of its trials (None: all of it) that is left out. fault False: nothing is wrong with it."""
+    """A recording or one of its trials (None: all of it) that is left out.
+
+    fault False: nothing is wrong with it. passing: its files cannot be read now, so what is in the cache stays.
+    """
 
     recording: str
     trial: int | None
     reason: str
     fault: bool = True
+    passing: bool = False
 
 
 @dataclass(frozen=True)
 class RecordingFiles:
-    """The files of one recording; annotations are (trial, path), trial None where the name has no number."""
+    """The files of one recording; annotations are (trial, path), trial None where the name has no number.
+
+    notes: what should be said of their choice.
+    """
 
     name: str
     video: Path | None
     dlc: Path
     annotations: tuple[tuple[int | None, Path], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,11 @@ class Discovery:
 
 
 class _UnpairedError(ValueError):
-    """Why a recording has no DLC table that could be chosen."""
+    """Why a recording has no DLC table that could be chosen; passing as in Skip."""
+
+    def __init__(self, reason: str, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
 
 
 def discover(
@@ -62,32 +75,74 @@ def discover(
     """
     if videos is None and dlc is None:
         raise DiscoveryError("nothing to preprocess: give --videos, or --dlc for recordings without a video")
-    by_stem = _videos_by_stem(_files(videos)) if videos else {}
-    tables = _tables(videos, dlc)
-    stems = sorted(by_stem) if videos else sorted({_stem_of_table(path) for path in tables if is_dlc_table(path)})
-    if not stems:
+    skipped: list[Skip] = []
+    in_videos = _files(videos, (*VIDEO_SUFFIXES, *TABLE_SUFFIXES), skipped)
+    in_dlc = _files(dlc, TABLE_SUFFIXES, skipped) if dlc != videos else []
+    by_stem = _videos_by_stem(in_videos)
+    tables = [in_dlc, [path for path in in_videos if path.suffix.lower() in TABLE_SUFFIXES]]
+    stems = sorted(by_stem) if videos else sorted({_stem_of_table(path) for path in in_dlc if _is_table(path)})
+    if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
-    matched, skipped = _match_annotations(_files(annotations) if annotations else [], by_stem, stems)
+    matched, unmatched = _match_annotations(_files(annotations, (".csv",), skipped), by_stem, stems)
+    skipped += unmatched
     recordings = []
     for stem in stems:
         try:
-            video, table = _choose_video(by_stem.get(stem, [])), _choose_table(stem, tables, settings)
+            video = _choose_video(by_stem.get(stem, []))
+            table, notes = _choose_table(stem, tables, settings)
         except _UnpairedError as error:
-            skipped.append(Skip(stem, None, str(error), fault=not _LABELLED_COPY.search(stem)))
+            fault = not _LABELLED_COPY.search(stem)
+            skipped.append(Skip(stem, None, str(error), fault, error.passing))
         else:
-            recordings.append(RecordingFiles(stem, video, table, tuple(matched[stem])))
+            recordings.append(RecordingFiles(stem, video, table, tuple(matched[stem]), notes))
     if videos:
-        skipped += _unused_tables(tables, stems)
+        skipped += _unused_tables([*tables[0], *tables[1]], stems)
     skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
     return Discovery(tuple(recordings), tuple(skipped))
 
 
-def _files(folder: Path) -> list[Path]:
-    """The folder's files, sorted, without the `._*` litter of macOS and other hidden ones."""
+def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) -> list[Path]:
+    """The folder's files of these suffixes, sorted, without the `._*` litter of macOS and other hidden ones.
+
+    What has such a name but cannot be used is added to `skipped`.
+    """
+    if folder is None:
+        return []
     if not folder.is_dir():
         raise DiscoveryError(f"{folder}: no such folder")
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+            continue
+        if reason := _unusable(path):
+            # A table or an annotation is not a recording: it is named as a file.
+            name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+            skipped.append(Skip(_printable(name), None, f"{_printable(path.name)} {reason}", passing=True))
+        else:
+            files.append(path)
+    return files
+
+
+def _unusable(path: Path) -> str | None:
+    """Why the path is no file that could be read, or None."""
+    if _printable(path.name) != path.name:
+        return "has a name that is not UTF-8; rename it"
+    try:
+        if path.is_file():
+            return None
+        return "is a folder, expected a file" if path.is_dir() else "is a link to what is not there"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _printable(name: str) -> str:
+    """The name itself, or its repr where it cannot be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return repr(name)
+    return name
 
 
 def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
@@ -98,14 +153,9 @@ def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return dict(by_stem)
 
 
-def _tables(videos: Path | None, dlc: Path | None) -> list[Path]:
-    """Every file that could be a DLC table; where both folders have the name, the one in the DLC folder counts."""
-    by_name: dict[str, Path] = {}
-    for folder in (videos, dlc):
-        for path in _files(folder) if folder else ():
-            if path.suffix.lower() in TABLE_SUFFIXES:
-                by_name[path.name] = path
-    return [by_name[name] for name in sorted(by_name)]
+def _is_table(path: Path) -> bool:
+    """Whether the file is meant as a DLC table: by its name, or by its header."""
+    return bool(_NETWORK.search(path.stem)) or is_dlc_table(path)
 
 
 def _stem_of_table(path: Path) -> str:
@@ -119,24 +169,47 @@ def _choose_video(videos: Sequence[Path]) -> Path | None:
     return videos[0] if videos else None
 
 
-def _choose_table(stem: str, tables: Sequence[Path], settings: PreprocessSettings) -> Path:
-    """The one table to read: of one network, filtered or not as the settings say, .csv before .h5."""
+def _choose_table(
+    stem: str, tables: Sequence[Sequence[Path]], settings: PreprocessSettings
+) -> tuple[Path, tuple[str, ...]]:
+    """The one table to read and what to say of it: of one network, filtered or not as the settings say, .csv first.
+
+    tables: of each folder; the first folder that has any for the stem is the only one that counts.
+    """
     if _LABELLED_COPY.search(stem):
         raise _UnpairedError("a copy that DLC drew its keypoints on, not a recording")
-    named = [path for path in tables if _belongs(path.stem, stem)]
-    found = [path for path in named if is_dlc_table(path)]
-    if not found:
-        hint = f" ({', '.join(path.name for path in named)} has no DLC header)" if named else ""
-        raise _UnpairedError(
-            f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv{hint}; run DLC, or name its folder: --dlc"
-        )
-    wanted = [path for path in found if settings.dlc_scorer in path.name]
-    names = ", ".join(path.name for path in wanted or found)
+    named = next(filter(None, ([path for path in folder if _belongs(path.stem, stem)] for folder in tables)), [])
+    if not named:
+        raise _UnpairedError(f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv; run DLC, or name its folder: --dlc")
+    wanted = [path for path in named if settings.dlc_scorer in path.name[len(stem) :]]
     if not wanted:
-        raise _UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) in its name: {names}")
-    if len({_FILTERED.sub("", path.stem) for path in wanted}) > 1:
+        names = ", ".join(path.name for path in named)
+        raise _UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) after {stem}: {names}")
+    faults = {path: fault for path in wanted if (fault := _header_fault(path))}
+    found = [path for path in wanted if path not in faults]
+    if not found:
+        reasons = "; ".join(f"{path.name} {fault}" for path, fault in faults.items())
+        passing = any(isinstance(fault, UnreadableError) for fault in faults.values())
+        raise _UnpairedError(f"no DLC table that can be read: {reasons}", passing)
+    if len({_FILTERED.sub("", path.stem) for path in found}) > 1:
+        names = ", ".join(path.name for path in found)
         raise _UnpairedError(f"tables of several DLC networks: {names}; choose one by a part of its name: --dlc-scorer")
-    return min(wanted, key=lambda path: _preference(path, settings.prefer_filtered))
+
+    def preference(path: Path) -> tuple[bool, bool]:
+        return _preference(path, settings.prefer_filtered)
+
+    chosen = min(found, key=preference)
+    better = [f"{path.name} {fault}" for path, fault in faults.items() if preference(path) < preference(chosen)]
+    return chosen, tuple(f"{reason}; {chosen.name} is used" for reason in better)
+
+
+def _header_fault(path: Path) -> ValueError | None:
+    """What is wrong with the header of a table, or None."""
+    try:
+        check_header(path)
+    except ValueError as error:
+        return error
+    return None
 
 
 def _belongs(table: str, stem: str) -> bool:
@@ -151,7 +224,7 @@ def _preference(path: Path, prefer_filtered: bool) -> tuple[bool, bool]:
 def _unused_tables(tables: Sequence[Path], stems: Sequence[str]) -> list[Skip]:
     unused = [path for path in tables if not any(_belongs(path.stem, stem) for stem in stems)]
     reason = "a DLC table without a video of its name; recordings without a video are read without --videos"
-    return [Skip(path.name, None, reason, fault=False) for path in unused if is_dlc_table(path)]
+    return [Skip(path.name, None, reason, fault=False) for path in unused if _is_table(path)]
 
 
 def _match_annotations(
@@ -162,8 +235,6 @@ def _match_annotations(
     matched: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
     skipped = []
     for path in files:
-        if path.suffix.lower() != ".csv":
-            continue
         if not path.stem.startswith(ANNOTATION_PREFIX):
             if not is_dlc_table(path):
                 reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
@@ -201,7 +272,7 @@ def _meanings(stem: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]
     meanings: list[tuple[str, int | None]] = []
     if _fold(body) in stem_of:
         meanings.append((stem_of[_fold(body)], None))
-    numbered = re.fullmatch(r"(.+)_([0-9]+)", body)
+    numbered = re.fullmatch(r"(.+)_([0-9]{1,6})", body)
     if numbered and _fold(numbered[1]) in stem_of:
         meanings.append((stem_of[_fold(numbered[1])], int(numbered[2])))
     return meanings

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pipeline.preprocess.annotations import whole_number
-from pipeline.preprocess.text_table import read_rows
+from pipeline.preprocess.annotations import MAX_FRAME, whole_number
+from pipeline.preprocess.text_table import UnreadableError, read_rows, require_content
 
 COORDS = ("x", "y", "likelihood")
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
@@ -39,17 +39,24 @@ class DlcTable:
 
 
 def is_dlc_table(path: Path) -> bool:
-    """Whether the file has the header of a DLC table; reads nothing else."""
-    if path.suffix.lower() == ".csv":
-        try:
-            _csv_header(read_rows(path, limit=len(_LEVELS)))
-        except ValueError:
-            return False
-        return True
+    """Whether `check_header` finds nothing wrong."""
     try:
-        return list(_read_hdf(path, rows=0).columns.names) in _level_names()
-    except KeypointError:
+        check_header(path)
+    except ValueError:
         return False
+    return True
+
+
+def check_header(path: Path) -> None:
+    """Read the header alone; of an .h5 file that is a table of no rows, so that a file damaged later passes.
+
+    Raises UnreadableError where that may pass, else another ValueError (KeypointError for .h5); both say the reason.
+    """
+    if path.suffix.lower() == ".csv":
+        _csv_header(read_rows(path, limit=len(_LEVELS)))
+    else:
+        require_content(path)
+        _check_levels(path, _read_hdf(path, rows=0))
 
 
 def read_dlc(path: Path) -> DlcTable:
@@ -94,6 +101,8 @@ def _csv_header(rows: list[list[str]]) -> tuple[int, list[tuple[str, ...]]]:
             header = rows[: len(levels)]
             if len({len(row) for row in header}) > 1:
                 raise ValueError("has header rows of different lengths")
+            if len(header[0]) < 2:
+                raise ValueError("has a DLC header without any keypoint: only its first column is there")
             return len(levels), list(zip(*(row[1:] for row in header), strict=True))
     raise ValueError(f"has no DLC header (rows scorer, bodyparts, coords), its first cells are {titles}")
 
@@ -103,8 +112,12 @@ def _read_csv(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray
     try:
         rows = read_rows(path)
         n_header, columns = _csv_header(rows)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path} {error}") from None
     except ValueError as error:
         raise KeypointError(f"{path} {error}") from None
+    while not any(rows[-1]):  # spreadsheets leave rows of commas at the end
+        rows.pop()
     frames, cells = [], []
     for i, row in enumerate(rows[n_header:], start=n_header + 1):
         if not row:
@@ -115,7 +128,7 @@ def _read_csv(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray
             )
         frame = whole_number(row[0])
         if frame is None:
-            raise KeypointError(f"{path} row {i}: frame number {row[0]!r} is not a whole number")
+            raise KeypointError(f"{path} row {i}: frame number {row[0]!r} is not a whole number below 2^31")
         frames.append(frame)
         cells.append(_numbers(path, i, row[1:], columns))
     return columns, np.array(frames, dtype=np.int64), np.array(cells, dtype=np.float64).reshape(-1, len(columns))
@@ -142,7 +155,7 @@ def _read_hdf(path: Path, rows: int | None = None) -> pd.DataFrame:
         raise KeypointError(f"{path}: not an HDF5 file")
     try:
         table = pd.read_hdf(path, stop=rows)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # a damaged file makes HDF5, PyTables and pandas raise whatever they meet first
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise KeypointError(f"{path}: cannot be read as a DLC table: {reason}") from None
     if not isinstance(table, pd.DataFrame):
@@ -152,19 +165,24 @@ def _read_hdf(path: Path, rows: int | None = None) -> pd.DataFrame:
 
 def _read_h5(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]:
     table = _read_hdf(path)
-    if list(table.columns.names) not in _level_names():
-        found = ", ".join(str(name) for name in table.columns.names)
-        raise KeypointError(f"{path}: header levels {found}, expected scorer, bodyparts, coords")
+    _check_levels(path, table)
     frames = pd.to_numeric(pd.Series(table.index), errors="coerce").to_numpy(dtype=np.float64)
-    if not np.all(frames == np.floor(frames)):
-        wrong = table.index[int(np.flatnonzero(frames != np.floor(frames))[0])]
-        raise KeypointError(f"{path}: frame number {str(wrong)!r} is not a whole number")
+    whole = (frames == np.floor(frames)) & (np.abs(frames) <= MAX_FRAME)
+    if not whole.all():
+        wrong = table.index[int(np.flatnonzero(~whole)[0])]
+        raise KeypointError(f"{path}: frame number {str(wrong)!r} is not a whole number below 2^31")
     try:
         cells = table.to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as error:
         raise KeypointError(f"{path}: a cell is not a number: {error}") from None
     columns = [tuple(str(part) for part in column) for column in table.columns]
     return columns, frames.astype(np.int64), cells
+
+
+def _check_levels(path: Path, table: pd.DataFrame) -> None:
+    if list(table.columns.names) not in _level_names() or table.shape[1] == 0:
+        found = ", ".join(str(name) for name in table.columns.names)
+        raise KeypointError(f"{path}: header levels {found}, expected scorer, bodyparts, coords and keypoints in them")
 
 
 def _keypoint_columns(path: Path, columns: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[dict[str, int]]]:

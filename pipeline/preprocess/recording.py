@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cache import CacheWriter, Geometry, RecordingMeta, Writer, fingerprint
-from pipeline.preprocess.decode import DECODE_VERSION, DecordError, VideoError, VideoFacts, decode, probe
+from cache import CacheError, CacheWriter, RecordingMeta, Writer, fingerprint
+from pipeline.preprocess.decode import DECODE_VERSION, DecordError, VideoError, VideoFacts, decode
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
+from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
+from pipeline.preprocess.source import Source, check_table, require_files, source_of
+from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, plan_trials
-from pipeline.settings import PreprocessSettings, SettingsError, parse_list
+from pipeline.settings import PreprocessSettings, parse_list
 
-TABLE_VERSION = 1  # of what is made from DLC tables and annotations; frames have DECODE_VERSION
-_OUTSIDE_SHARE = 0.05  # of the keypoints may lie outside the picture before that is said
+TABLE_VERSION = 2  # of what is made from DLC tables and annotations; frames have DECODE_VERSION
 _BY_PYAV = "decoded with PyAV, not decord: "
 
 # progress(recording, frames done, frames to do)
 Progress = Callable[[str, int, int], None]
 
 
-class UnusableError(ValueError):
-    """The files of a recording do not fit each other; the message is the reason."""
-
-
 @dataclass(frozen=True)
 class RecordingReport:
     """What was done for one recording.
 
-    state: `new`, `fresh` (nothing to do), what was made again (`frames`, `keypoints`, `labels`, joined by `+`), or
-    `removed` (its files are gone, it stays in the cache). frames: of all its clips.
+    state: `new`, `fresh` (nothing to do), what was made again (`frames`, `keypoints`, `labels`, joined by `+`),
+    `removed` (its files are gone, it stays in the cache), or `kept` (they cannot be read now, it stays too).
+    frames: of all its clips.
     """
 
     recording: str
@@ -48,23 +45,12 @@ class RecordingReport:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Length and picture of a recording: of its video or, without one, of its DLC table; the other is None."""
-
-    n_frames: int
-    geometry: Geometry
-    facts: VideoFacts | None
-    table: DlcTable | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Job:
     """What is known of a recording before its frames are read."""
 
     files: RecordingFiles
     settings: PreprocessSettings
-    source: _Source
+    source: Source
     plan: Plan
     table: DlcTable
     keys: dict[str, str]
@@ -76,24 +62,27 @@ def update(
 ) -> tuple[RecordingReport | None, tuple[Skip, ...]]:
     """Bring one recording of the cache up to date; no report where none of its trials can be used.
 
-    Raises VideoError, KeypointError or UnusableError if the recording cannot be used at all.
+    Raises VideoError, KeypointError or UnusableError if the recording cannot be used at all, UnreadableError if that
+    may pass.
     """
-    source = _source(files, settings)
-    plan = plan_trials(files, source.n_frames, settings)
-    if not plan.trials:
-        return None, (*plan.skipped, *(Skip(files.name, None, note, fault=False) for note in source.notes))
-    keys = _fingerprints(files, source, plan, settings)
     old = cache.recordings.get(files.name)
+    require_files(files, old)
+    source = source_of(files, settings)
+    plan = plan_trials(files, source.n_frames, settings)
+    known = (*files.notes, *source.notes, *plan.notes)
+    if not plan.trials:
+        return None, (*plan.skipped, *(Skip(files.name, None, note, fault=False) for note in known))
+    keys = _fingerprints(files, source, plan, settings)
     stale = fingerprint.differences(old.fingerprints, keys) if old else []
     if old and not stale:
-        return report_of(old, "fresh"), plan.skipped
+        _describe_anew(cache, old, files, plan, settings)
+        return report_of(cache.recordings[files.name], "fresh"), plan.skipped
     table = source.table or read_dlc(files.dlc)
-    notes = (*source.notes, *plan.notes, *_check_table(table, source, settings.dlc_slack))
+    notes = (*known, *check_table(table, source, settings.dlc_slack))
     job = _Job(files, settings, source, plan, table, keys, notes)
-    if old and "frames" not in stale:
-        _rewrite(cache, job, old)
-    else:
+    if not (old and "frames" not in stale and _rewrite(cache, job, old)):
         _decode(cache, job, progress)
+        stale = ["frames", *(part for part in stale if part != "frames")]
     return report_of(cache.recordings[files.name], "+".join(stale) if old else "new"), plan.skipped
 
 
@@ -101,53 +90,7 @@ def report_of(meta: RecordingMeta, state: str) -> RecordingReport:
     return RecordingReport(meta.recording, state, len(meta.clips), meta.n_frames, meta.decoder, meta.notes)
 
 
-def parse_frame_size(text: str) -> tuple[int, int] | None:
-    """`1280x720` -> (1280, 720), nothing -> None. Raises SettingsError."""
-    if not text:
-        return None
-    size = re.fullmatch(r"([1-9][0-9]*)[xX]([1-9][0-9]*)", text)
-    if size is None:
-        raise SettingsError(f"--frame-size {text}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
-    return int(size[1]), int(size[2])
-
-
-def _source(files: RecordingFiles, settings: PreprocessSettings) -> _Source:
-    if files.video is not None:
-        facts = probe(files.video)
-        geometry = Geometry.fit(facts.width, facts.height, settings.img_size)
-        return _Source(facts.n_frames, geometry, facts, None, (facts.note,) if facts.note else ())
-    table = read_dlc(files.dlc)
-    n_frames = int(table.frames[-1]) + 1
-    if size := parse_frame_size(settings.frame_size):
-        return _Source(n_frames, Geometry.pose_only(*size), None, table, ())
-    if np.isnan(table.values[..., :2]).all():
-        raise KeypointError(f"{files.dlc}: not one row has a keypoint")
-    side = math.floor(np.nanmax(table.values[..., :2])) + 1
-    note = f"size of the picture not known, {side}x{side} taken from the largest coordinate (--frame-size)"
-    return _Source(n_frames, Geometry.pose_only(side, side), None, table, (note,))
-
-
-def _check_table(table: DlcTable, source: _Source, slack: int) -> list[str]:
-    """What to say of a table that fits the recording; raises UnusableError for one that does not."""
-    n_frames = source.n_frames
-    n_inside = int((table.frames < n_frames).sum())
-    rows = f"the DLC table has {len(table.frames)} rows (frames {table.frames[0]} to {table.frames[-1]})"
-    of = f"the {'video' if source.facts else 'recording'} {n_frames} frames"
-    if max(n_frames - n_inside, len(table.frames) - n_inside) > slack:
-        more = "".join(f"; {note}" for note in source.notes)
-        raise UnusableError(f"{rows}, {of}: is it of another version of it? (--dlc-slack {slack}){more}")
-    notes = [] if n_inside == n_frames == len(table.frames) else [f"{rows}, {of}"]
-    notes += table.notes
-    xy = table.values[:n_inside, :, :2]
-    visible = ~np.isnan(xy[..., 0])
-    outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
-    share = outside.any(axis=-1).sum() / max(1, visible.sum())
-    if share > _OUTSIDE_SHARE:
-        notes.append(f"{share:.0%} of the keypoints lie outside the picture: is the DLC table of this very video?")
-    return notes
-
-
-def _fingerprints(files: RecordingFiles, source: _Source, plan: Plan, settings: PreprocessSettings) -> dict[str, str]:
+def _fingerprints(files: RecordingFiles, source: Source, plan: Plan, settings: PreprocessSettings) -> dict[str, str]:
     """Of everything that frames, keypoints and labels are made from."""
     geometry = source.geometry
     frames = {
@@ -164,9 +107,10 @@ def _fingerprints(files: RecordingFiles, source: _Source, plan: Plan, settings: 
         "slack": settings.dlc_slack,
     }
     labels = {
-        "annotations": [
-            [trial.number, trial.annotation.name, _content(trial.annotation)] if trial.annotation else [trial.number]
-            for trial in plan.trials
+        "annotations": [_content(trial.annotation) if trial.annotation else None for trial in plan.trials],
+        "clips": [
+            vars(rows) | {"annotation": trial.annotation.name if trial.annotation else None}
+            for rows, trial in zip(plan.clip_rows(), plan.trials, strict=True)
         ],
         "version": TABLE_VERSION,
         "ranges": plan.ranges,
@@ -181,16 +125,33 @@ def _content(path: Path) -> str:
     try:
         return fingerprint.of_file(path)
     except OSError as error:
-        raise UnusableError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _rewrite(cache: CacheWriter, job: _Job, old: RecordingMeta) -> None:
-    """A new version of a recording with the frames of the old one."""
+def _describe_anew(
+    cache: CacheWriter, old: RecordingMeta, files: RecordingFiles, plan: Plan, settings: PreprocessSettings
+) -> None:
+    """Say where the files are today, and under which settings nothing had to be made again."""
+    meta = replace(old, **_paths(files), clips=plan.clip_rows(), settings=asdict(settings))
+    if meta != old:
+        cache.describe(meta)
+
+
+def _paths(files: RecordingFiles) -> dict[str, Any]:
+    return {"video": str(files.video) if files.video else None, "dlc": str(files.dlc)}
+
+
+def _rewrite(cache: CacheWriter, job: _Job, old: RecordingMeta) -> bool:
+    """A new version of a recording with the frames of the old one; False where that is damaged."""
     fallback = tuple(note for note in old.notes if note.startswith(_BY_PYAV))
-    with _writing(cache, job.files.name) as writer:
-        if old.has_frames:
-            writer.copy_frames_from(cache.reader(job.files.name))
-        _finish(writer, job, old.decoder, fallback)
+    try:
+        with _writing(cache, job.files.name) as writer:
+            if old.has_frames:
+                writer.copy_frames_from(cache.reader(job.files.name))
+            _finish(writer, job, old.decoder, fallback)
+    except CacheError:
+        return False
+    return True
 
 
 def _decode(cache: CacheWriter, job: _Job, progress: Progress | None) -> None:
@@ -263,8 +224,7 @@ def _finish(writer: Writer, job: _Job, decoder: str | None, notes: tuple[str, ..
     frame_index = np.concatenate([np.arange(start, stop) for start, stop in job.plan.ranges]).astype(np.int32)
     meta = RecordingMeta(
         recording=job.files.name,
-        video=str(job.files.video) if job.files.video else None,
-        dlc=str(job.files.dlc),
+        **_paths(job.files),
         geometry=geometry,
         channels=job.settings.channels,
         fps=facts.fps if facts and math.isfinite(facts.fps) else None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cache as clip_cache
@@ -11,14 +13,9 @@ from pipeline.preprocess.crop import parse_crops
 from pipeline.preprocess.decode import VideoError
 from pipeline.preprocess.discovery import Skip, discover
 from pipeline.preprocess.keypoints import KeypointError
-from pipeline.preprocess.recording import (
-    Progress,
-    RecordingReport,
-    UnusableError,
-    parse_frame_size,
-    report_of,
-    update,
-)
+from pipeline.preprocess.recording import Progress, RecordingReport, report_of, update
+from pipeline.preprocess.source import UnusableError, parse_frame_size
+from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings, parse_list
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
@@ -54,30 +51,44 @@ def preprocess(
     """Make or update the cache; only what changed is made again.
 
     A recording that cannot be used is left out, with the reason in the report and in the cache's table of skips; the
-    others go on. Recordings whose files are gone stay. Raises SettingsError, DiscoveryError or CacheError.
+    others go on. Recordings whose files are gone, or cannot be read now, stay. Raises SettingsError, DiscoveryError or
+    CacheError (also if the disk is full: what was finished until then is in the cache).
     """
     _check_settings(settings)
     found = discover(videos, annotations, dlc, settings)
     reports: list[RecordingReport] = []
-    skipped = list(found.skipped)
+    skipped: list[Skip] = []
     with clip_cache.create(cache, store=settings.store) as writer:
-        for skip in found.skipped:
-            writer.skip(skip.recording, skip.trial, skip.reason)
+        named = {files.name for files in found.recordings} | {skip.recording for skip in found.skipped}
+        reports += _keep(writer, set(writer.recordings) - named, "removed")
+        kept = {skip.recording for skip in found.skipped if skip.passing} & set(writer.recordings)
+        reports += _keep(writer, kept, "kept")
+        skipped += _skip(writer, found.skipped, kept)
         committed = time.monotonic()
         for files in found.recordings:
+            if files.name in kept:
+                continue
             try:
                 report, skips = update(writer, files, settings, progress)
+            except UnreadableError as error:
+                report, skips = None, (Skip(files.name, None, str(error), passing=True),)
             except (VideoError, KeypointError, UnusableError) as error:
                 report, skips = None, (Skip(files.name, None, str(error)),)
-            if report:
-                reports.append(report)
-            for skip in skips:
-                writer.skip(skip.recording, skip.trial, skip.reason)
-            skipped += skips
+            except OSError as error:  # of the cache: what reads a recording's files raises the others
+                with suppress(OSError):
+                    writer.commit()
+                raise clip_cache.CacheError(
+                    f"{cache}: cannot be written ({error}); what was finished before {files.name} is kept: "
+                    "make room and run preprocess again"
+                ) from error
+            may_pass = any(skip.passing for skip in skips) and files.name in writer.recordings
+            reports += [report] if report else _keep(writer, {files.name}, "kept") if may_pass else []
+            skipped += _skip(writer, skips, {files.name} if may_pass else set())
             if time.monotonic() - committed > COMMIT_AFTER_S:
                 writer.commit()
                 committed = time.monotonic()
-        reports += _leftovers(writer, {report.recording for report in reports}, {skip.recording for skip in skipped})
+        for name in set(writer.recordings) - {report.recording for report in reports}:
+            writer.remove(name)
     reports.sort(key=lambda report: report.recording)
     skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
     return Report(tuple(reports), tuple(skipped))
@@ -89,12 +100,20 @@ def _check_settings(settings: PreprocessSettings) -> None:
     parse_frame_size(settings.frame_size)
 
 
-def _leftovers(writer: clip_cache.CacheWriter, used: set[str], skipped: set[str]) -> list[RecordingReport]:
-    """Earlier recordings that this run did not use: taken out if it skipped them, kept if their files are gone."""
-    reports = []
-    for name in sorted(set(writer.recordings) - used):
-        if name in skipped:
-            writer.remove(name)
-        else:
-            reports.append(report_of(writer.recordings[name], "removed"))
-    return reports
+def _keep(writer: clip_cache.CacheWriter, names: Iterable[str], state: str) -> list[RecordingReport]:
+    """Leave recordings of earlier runs as they are, with what was said of their trials."""
+    names = sorted(names)
+    for name in names:
+        writer.keep_skips(name)
+    return [report_of(writer.recordings[name], state) for name in names]
+
+
+def _skip(writer: clip_cache.CacheWriter, skips: Iterable[Skip], kept: set[str]) -> list[Skip]:
+    """List the skips in the cache; of a kept recording it is said that it is still there."""
+    said = [
+        replace(skip, reason=f"kept as it was: {skip.reason}") if skip.recording in kept and skip.passing else skip
+        for skip in skips
+    ]
+    for skip in said:
+        writer.skip(skip.recording, skip.trial, skip.reason)
+    return said

@@ -6,12 +6,28 @@ import csv
 from pathlib import Path
 
 
+class UnreadableError(ValueError):
+    """A file cannot be read now, or is empty: that may pass (a drive that is away, a copy under way)."""
+
+
+def require_content(path: Path) -> None:
+    """Raise UnreadableError, with the reason and without the file's name, unless there is something to read."""
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UnreadableError("is empty (0 bytes)")
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+
+
 def read_rows(path: Path, delimiters: str = ",", limit: int | None = None) -> list[list[str]]:
     """The file's rows as stripped text; rows keep their place, so that row i is line i + 1 where no cell spans lines.
 
     delimiters: the one that occurs most often in the first line is used. limit: read so many rows only.
-    Raises ValueError with the reason (without the file's name) if it cannot be read as text.
+    Raises ValueError with the reason (without the file's name) if it cannot be read as text, as UnreadableError where
+    the reason may pass.
     """
+    require_content(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -29,4 +45,4 @@ def read_rows(path: Path, delimiters: str = ",", limit: int | None = None) -> li
     except csv.Error as error:
         raise ValueError(f"is not a table of comma-separated values: {error}") from None
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None

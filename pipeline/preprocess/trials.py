@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from pipeline.settings import PreprocessSettings, parse_list
 class Trial:
     """A clip to be: frames [first_frame, first_frame + len(labels)) of the video.
 
-    first_frame counts from the recording's start, crop_start and stim_frame from the trial's. labels: (T,) int16.
+    first_frame counts from the recording's start, crop_start and stim_frame from the trial's
+    (never from the crop's). labels: (T,) int16.
     """
 
     number: int
@@ -70,10 +72,10 @@ class Plan:
 
 
 def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettings) -> Plan:
-    """The trials of a recording of n_frames frames: the annotated ones, or all whole ones if none is annotated."""
+    """The trials of a recording of n_frames frames: the annotated ones, or all of them if none is annotated."""
     length = settings.trial_frames or n_frames
     if not files.annotations:
-        return _unannotated(files.name, n_frames, length)
+        return _unannotated(files.name, n_frames, length, settings.min_frames)
     by_number, skipped = _numbered(files, _has_one_trial(n_frames, length, settings))
     trials = []
     for number, paths in sorted(by_number.items()):
@@ -81,8 +83,7 @@ def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettin
             trials.append(_annotated_trial(number, paths, n_frames, length, settings))
         except (AnnotationError, CropError) as error:
             skipped.append(Skip(files.name, number, str(error)))
-    left_out = sorted(set(range(1, n_frames // length + 1)) - set(by_number))
-    notes = [f"without an annotation, so left out: trial {', '.join(map(str, left_out))}"] if left_out else []
+    notes = _left_out(by_number, n_frames, length)
     for i, trial in enumerate(trials):
         if trial.stim_frame is not None and not 0 <= trial.stim_frame < length:
             notes.append(f"trial {trial.number}: StimFrame {trial.stim_frame} lies outside the trial, not used")
@@ -90,13 +91,30 @@ def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettin
     return Plan(tuple(trials), tuple(skipped), tuple(notes))
 
 
-def _unannotated(name: str, n_frames: int, length: int) -> Plan:
+def _left_out(annotated: Iterable[int], n_frames: int, length: int) -> list[str]:
+    """What to say of the frames that have no annotation in a recording that has some."""
     n_whole, rest = divmod(n_frames, length)
-    unlabelled = np.full(length, UNLABELLED, dtype=np.int16)
-    trials = tuple(Trial(n + 1, n * length, 0, unlabelled) for n in range(n_whole))
-    if rest == 0:
+    without = sorted(set(range(1, n_whole + 1)) - set(annotated))
+    notes = [f"without an annotation, so left out: trial {', '.join(map(str, without))}"] if without else []
+    if rest and n_whole + 1 not in annotated:
+        first = n_whole * length
+        notes.append(f"after the last whole trial, so left out: frames {first} to {n_frames - 1}")
+    return notes
+
+
+def _unannotated(name: str, n_frames: int, length: int, min_frames: int) -> Plan:
+    """All trials; the last one may break off, from min_frames frames on."""
+    n_whole, rest = divmod(n_frames, length)
+    lengths = [length] * n_whole + [rest] * (min_frames <= rest)
+    trials = tuple(
+        Trial(n + 1, n * length, 0, np.full(rows, UNLABELLED, dtype=np.int16)) for n, rows in enumerate(lengths)
+    )
+    if rest == 0 or rest >= min_frames:
         return Plan(trials, (), ())
-    reason = f"too short: {rest} frames from frame {n_whole * length} on, a trial has {length} (--trial-frames)"
+    reason = (
+        f"too short: {rest} frames from frame {n_whole * length} on, a trial has {length} (--trial-frames), "
+        f"at least {min_frames} (--min-frames)"
+    )
     return Plan(trials, (Skip(name, n_whole + 1, reason, fault=not trials),), ())
 
 

@@ -421,3 +421,66 @@ def test_an_empty_cache_opens_and_says_so(store, tmp_path):
     assert (len(opened), opened.recordings) == (0, ())
     with pytest.raises(cache.CacheError, match=r"holds no recording; skipped.csv"):
         opened.class_names  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["mine.h5", "mine.zarr/zarr.json", "x.0123abcd.h5"])
+def test_a_folder_that_is_no_cache_is_left_alone(store, tmp_path, name):
+    path = tmp_path / "recordings" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    with pytest.raises(cache.CacheError, match="holds a folder recordings that is not a cache's; use another folder"):
+        cache.create(tmp_path, store=store)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+def test_foreign_files_in_a_cache_stay(store, tmp_path, make_meta, put):
+    with cache.create(tmp_path, store=store) as writer:
+        put(writer, make_meta())
+    foreign = [tmp_path / "recordings" / name for name in ("mine.h5", "mine.zarr", "mine.0123abcd.txt")]
+    for path in foreign:
+        path.write_text("precious")
+    with cache.create(tmp_path, store=store) as writer:
+        put(writer, make_meta(version=1), version=1)
+    assert all(path.read_text() == "precious" for path in foreign)
+    assert len(list((tmp_path / "recordings").iterdir())) == 4
+
+
+def test_a_recording_is_described_anew_in_the_index_alone(store, tmp_path, make_meta, put, contents):
+    with cache.create(tmp_path, store=store) as writer:
+        put(writer, make_meta())
+    before = contents(tmp_path / "recordings")
+    moved = make_meta(video="elsewhere/mouse_1.mp4", settings={"min_frames": 3})
+    with cache.create(tmp_path, store=store) as writer:
+        writer.describe(moved)
+        with pytest.raises(ValueError, match="need a new version"):
+            writer.describe(make_meta(version=1))
+    assert cache.open(tmp_path)[0].meta == moved
+    assert contents(tmp_path / "recordings") == before
+
+
+def test_skips_of_trials_are_kept_when_asked_for(store, tmp_path, make_meta, put):
+    with cache.create(tmp_path, store=store) as writer:
+        put(writer, make_meta())
+        writer.skip("mouse_1", 3, "too short")
+        writer.skip("mouse_2", 1, "too short")
+    with cache.create(tmp_path, store=store) as writer:
+        writer.keep_skips("mouse_1")
+    assert cache.open(tmp_path).skipped.to_numpy().tolist() == [["mouse_1", 3, "too short"]]
+
+
+def test_copying_from_a_damaged_version_is_a_cache_error(store, tmp_path, make_meta, put):
+    with cache.create(tmp_path, store=store) as writer:
+        put(writer, make_meta())
+        (path,) = (tmp_path / "recordings").iterdir()
+        if store == "zarr":
+            _remove_a_shard(path)
+        else:
+            path.write_bytes(path.read_bytes()[:5000])
+        again = writer.writer("mouse_1")
+        with pytest.raises(cache.CacheError, match="cannot be read"):
+            again.copy_frames_from(writer.reader("mouse_1"))
+        again.discard()
+
+
+def _remove_a_shard(path):
+    next(file for file in sorted((path / "frames" / "c").rglob("*")) if file.is_file()).unlink()

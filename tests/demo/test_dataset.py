@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 
 import av
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.demo import manifest
 from pipeline.demo.dataset import NETWORK, make_dataset, make_recording, plan_recordings, track
 from pipeline.demo.mouse import KEYPOINTS
 from pipeline.demo.render import read_code
@@ -152,7 +154,7 @@ def test_processes_give_the_same_files_and_progress_counts_the_frames(tmp_path):
         make_dataset(out, recordings=2, trials=1, size=(96, 72), progress=note, processes=processes)
         assert [(done, total) for _, done, total in seen] == [(360, 720), (720, 720)]
     files = sorted((tmp_path / "1").rglob("*.*"))
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
         assert path.read_bytes() == (tmp_path / "2" / path.relative_to(tmp_path / "1")).read_bytes()
 
@@ -160,3 +162,31 @@ def test_processes_give_the_same_files_and_progress_counts_the_frames(tmp_path):
 def test_an_odd_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has to be even, found 321x240"):
         make_dataset(tmp_path, recordings=1, size=(321, 240))
+
+
+def test_another_set_in_the_same_folder_replaces_the_former_and_nothing_else(tmp_path):
+    small = {"recordings": 1, "trials": 1, "size": (96, 72)}
+    make_dataset(tmp_path, **small, seed=0)
+    former = {path for path in tmp_path.rglob("*.*") if path.name != manifest.NAME}
+    assert len(former) == 3
+    foreign = [tmp_path / "Videos" / "mine.mp4", tmp_path / "Annotations" / "prediction_mine.mp4_1.csv"]
+    for path in foreign:
+        path.write_text("precious")
+    make_dataset(tmp_path, **small, seed=1)
+    after = {path for path in tmp_path.rglob("*.*") if path.name != manifest.NAME}
+    assert not former & after
+    assert len(after) == 5
+    assert all(path.read_text() == "precious" for path in foreign)
+
+
+def test_the_same_set_is_rendered_once_unless_something_of_it_is_gone(folder):
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+    make_dataset(folder, **MADE)
+    assert files == {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}
+    settings = json.loads((folder / manifest.NAME).read_text())["settings"]
+    assert manifest.is_whole(folder, settings)
+    video = next(folder.glob("Videos/*.mp4"))
+    moved = video.rename(video.with_suffix(".away"))
+    assert not manifest.is_whole(folder, settings)
+    moved.rename(video)
+    assert not manifest.is_whole(folder, settings | {"seed": 9})

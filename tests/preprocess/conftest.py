@@ -71,6 +71,21 @@ class Lab:
                     out.mux(packet)
         return path
 
+    def drop(self, source: Path, name: str, dropped: set[int]) -> Path:
+        """What Xvid and DivX write for frames that they drop: a packet of MPEG-4 that says "no picture here"."""
+        path = self.folder / name
+        with av.open(str(source)) as given, av.open(str(path), "w") as out:
+            stream = given.streams.video[0]
+            copy = out.add_stream_from_template(stream)
+            for i, packet in enumerate(packet for packet in given.demux(stream) if packet.size):
+                if i in dropped:
+                    stub = av.Packet(not_coded(bytes(packet)))
+                    stub.pts, stub.dts, stub.time_base = packet.pts, packet.dts, packet.time_base
+                    packet = stub
+                packet.stream = copy
+                out.mux(packet)
+        return path
+
     def dlc(
         self,
         stem: str,
@@ -140,6 +155,15 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray
     frame[: height // 2, width * 3 // 4 :] = (200, 60, 40)
     frame[height // 2 :, width * 3 // 4 :] = (40, 60, 200)
     return frame
+
+
+def not_coded(packet: bytes) -> bytes:
+    """The head of an MPEG-4 picture (start code, type, time) with its bit `vop_coded` set to 0, at 30 frames/s."""
+    bits = "".join(f"{byte:08b}" for byte in packet[4:8])
+    end_of_time = bits.index("0", 2) + 1 + 1 + 5 + 1  # seconds as ones and a zero, marker, 5 bits of time, marker
+    head = "01" + bits[2:end_of_time] + "0"
+    head += "0" + "1" * (-(len(head) + 1) % 8)
+    return packet[:4] + int(head, 2).to_bytes(len(head) // 8, "big")
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_what_an_annotation_says(annotated, content: str, labels: list[int], fra
         pytest.param("Frame,Action\n0,1\n1\n", "row 3: 1 cells, expected 2", id="cut row"),
         pytest.param("Frame,Action\n0,1\n,2\n", "row 3: Frame '' is not a whole number", id="frame"),
         pytest.param("Frame,Action\n", "no rows below a header", id="header only"),
-        pytest.param("", "no rows below a header", id="empty file"),
+        pytest.param("", r"is empty \(0 bytes\)", id="empty file"),
         pytest.param(b"Frame,Action\n0,\xe4\n", "is not UTF-8 text", id="encoding"),
         pytest.param("Frame,Action,StimFrame\n0,1,3\n1,1,4\n", "StimFrame 3, 4, expected one", id="two stimuli"),
         pytest.param("Frame,Action,StimFrame\n0,1,soon\n", "StimFrame soon", id="stimulus"),

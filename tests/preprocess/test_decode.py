@@ -177,8 +177,9 @@ def test_a_last_frame_given_again_and_again_is_an_error(lab) -> None:
     count = len(decord.VideoReader(str(path), width=SIDE, height=SIDE))
     assert count > 130
     claimed = replace(probe(path), n_frames=count)
-    with pytest.raises(VideoError, match="the last two frames that decord gives are the same"):
-        read(path, "decord", facts=claimed)
+    for stop in (count, 131):
+        with pytest.raises(VideoError, match="the last two frames that decord gives are the same"):
+            read(path, "decord", facts=claimed, stop=stop)
 
 
 @needs_decord
@@ -203,19 +204,36 @@ def test_a_file_cut_short_gives_what_it_has_and_no_more(lab, decoder: str) -> No
     )
 
 
-def test_damaged_frames_are_an_error(lab) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_damaged_frames_are_an_error(lab, decoder: str) -> None:
     """Whichever byte is wrong: all frames are right, or it is said which one is not."""
     path = lab.video("a.mp4", 120, container={"movflags": "faststart"})
     content = path.read_bytes()
     first = content.index(b"mdat") + 1000
     messages = []
-    for place in range(first, len(content) - 100, (len(content) - first) // 25):
+    for place in range(first, len(content) - 100, (len(content) - first) // 16):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         try:
-            np.testing.assert_array_equal(lab.numbers(read(path, "pyav")), np.arange(120))
+            np.testing.assert_array_equal(lab.numbers(read(path, decoder)), np.arange(120))
         except VideoError as error:
             messages.append(str(error))
     assert any(re.search(r"frame \d+ is damaged", message) for message in messages), messages
+
+
+@pytest.mark.parametrize("stop", [None, 30])
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+def test_packets_without_a_picture_are_not_frames(lab, name: str, stop: int | None) -> None:
+    """Frame 20 of the source is dropped: what stands at 20 is then frame 21."""
+    path = lab.drop(lab.video(f"source_{name}", 60, codec="mpeg4", options={"bf": "0"}), name, {20, 40, 41})
+    facts = probe(path)
+    assert (facts.n_frames, len(facts.time_s)) == (57, 57)
+    assert facts.distrust == "60 packets hold 57 frames"
+    shown = np.delete(np.arange(60), [20, 40, 41])
+    np.testing.assert_allclose(facts.time_s, shown / 30, atol=1e-3)
+    assert len(read(path, "pyav", stop=stop)) == (stop or 57)
+    if decord:
+        with pytest.raises(VideoError, match="decord counts 60 frames, the file has 57"):
+            read(path, "decord", stop=stop)
 
 
 @needs_decord

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -86,8 +87,95 @@ def test_which_table_is_read(find, tables: list[str], settings: dict[str, object
 
 
 def test_the_dlc_folder_goes_before_the_videos(find) -> None:
-    (recording,) = find(["a.mp4", "aDLC_n.csv"], dlc=["aDLC_n.csv"]).recordings
-    assert recording.dlc.parent.name == "dlc"
+    """Whatever network the table beside the video is of."""
+    for beside in ("aDLC_n.csv", "aDLC_other.csv", "aDLC_n_filtered.csv"):
+        (recording,) = find(["a.mp4", beside], dlc=["aDLC_n.csv"]).recordings
+        assert recording.dlc.parent.name == "dlc"
+
+
+def test_the_scorer_is_looked_for_after_the_stem(find) -> None:
+    found = find(["a_net1.mp4", "a_net1DLC_net1.csv", "a_net1DLC_net2.csv"], dlc_scorer="net1")
+    assert [recording.dlc.name for recording in found.recordings] == ["a_net1DLC_net1.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "passing"),
+    [
+        pytest.param(b"", "is empty (0 bytes)", True, id="empty"),
+        pytest.param(HEADER.replace("a", "\xe4").encode("latin-1"), "is not UTF-8 text", False, id="latin-1"),
+        pytest.param(HEADER[:25].encode(), "has no DLC header", False, id="cut"),
+        pytest.param(HEADER.replace(",", ";").encode(), "has no DLC header", False, id="semicolons"),
+        pytest.param(
+            b"scorer\nbodyparts\ncoords\n0\n", "has a DLC header without any keypoint", False, id="one column"
+        ),
+    ],
+)
+@pytest.mark.parametrize("has_video", [True, False])
+def test_tables_that_cannot_be_read_are_listed_with_the_true_reason(
+    find, tmp_path: Path, has_video: bool, content: bytes, reason: str, passing: bool
+) -> None:
+    folder = tmp_path / ("videos" if has_video else "dlc")
+    folder.mkdir()
+    (folder / "aDLC_n.csv").write_bytes(content)
+    if has_video:
+        (folder / "a.mp4").touch()
+    found = find([]) if has_video else find(None, dlc=[])
+    (skip,) = found.skipped
+    assert (skip.recording, skip.fault, skip.passing) == ("a", True, passing)
+    assert f"aDLC_n.csv {reason}" in skip.reason
+
+
+def test_the_filtered_table_instead_of_one_that_cannot_be_read_is_said(find, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "aDLC_n.csv").write_text("scorer,N\n")
+    (recording,) = find(["a.mp4", "aDLC_n_filtered.csv"]).recordings
+    assert recording.dlc.name == "aDLC_n_filtered.csv"
+    assert "aDLC_n.csv has no DLC header" in recording.notes[0]
+    assert recording.notes[0].endswith("aDLC_n_filtered.csv is used")
+
+
+def test_h5_files_of_two_tables_are_listed(find, tmp_path: Path) -> None:
+    find(None, dlc=["aDLC_n.h5"])
+    pd.read_hdf(tmp_path / "dlc" / "aDLC_n.h5").to_hdf(tmp_path / "dlc" / "aDLC_n.h5", key="other")
+    (skip,) = find(None, dlc=[]).skipped
+    assert (skip.recording, skip.fault) == ("a", True)
+    assert "aDLC_n.h5: cannot be read as a DLC table" in skip.reason
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"),
+    [
+        pytest.param(lambda path: path.mkdir(), "b.mp4", "b.mp4 is a folder", id="folder"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), "b.mp4", "b.mp4 is a link to what is not", id="link"),
+        pytest.param(lambda path: path.touch(), os.fsdecode(b"\xff.mp4"), "name that is not UTF-8", id="name"),
+    ],
+)
+def test_what_only_looks_like_a_video_is_listed(find, tmp_path: Path, make, name: str, reason: str) -> None:
+    (tmp_path / "videos").mkdir()
+    try:
+        make(tmp_path / "videos" / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    found = find(["a.mp4", "a.csv"])
+    assert [recording.name for recording in found.recordings] == ["a"]
+    (skip,) = found.skipped
+    assert skip.fault
+    assert reason in skip.reason
+    skip.recording.encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_link_into_a_closed_folder_is_listed(find, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "b.mp4").symlink_to(closed / "b.mp4")
+    closed.chmod(0)
+    try:
+        (skip,) = find(["a.mp4", "a.csv"]).skipped
+    finally:
+        closed.chmod(0o700)
+    assert "Permission denied" in skip.reason
 
 
 @pytest.mark.parametrize(
@@ -118,7 +206,7 @@ def test_a_table_without_a_dlc_header_is_named(find, tmp_path: Path) -> None:
     with pytest.raises(DiscoveryError):
         find([])
     (tmp_path / "videos" / "a.mp4").touch()
-    assert "(a.csv has no DLC header)" in reasons(find([]))["a"]
+    assert "a.csv has no DLC header" in reasons(find([]))["a"]
 
 
 def test_labelled_copies_are_no_fault(find) -> None:
@@ -133,6 +221,7 @@ def test_labelled_copies_are_no_fault(find) -> None:
         ("prediction_a_1.csv", "belongs to no video here; expected prediction_<video file name with extension>"),
         ("prediction_b.mp4_1.csv", "belongs to no video here"),
         ("prediction_a.mp4_x.csv", "belongs to no video here"),
+        ("prediction_a.mp4_20231025123000.csv", "belongs to no video here"),
         ("prediction_a.mp4_1_.csv", "belongs to no video here"),
     ],
 )

@@ -55,6 +55,11 @@ def test_empty_first_rows_shift_nothing(table, n_empty: int) -> None:
     assert found.values[n_empty, 0].tolist() == [10, 20, 1]
 
 
+def test_rows_of_commas_at_the_end_are_no_rows(table) -> None:
+    found = read_dlc(table(SINGLE + "0,,,,,,\n1,1,2,1,3,4,1\n,,,,,,\n,,,,,,,\n"))
+    assert found.frames.tolist() == [0, 1]
+
+
 def test_scorers_that_pandas_made_unique(table) -> None:
     text = SINGLE.replace("scorer,N,N,N,N,N,N", "scorer,N,N.1,N.2,N.3,N.4,N.5") + "0,1,2,1,3,4,1\n"
     found = read_dlc(table(text))
@@ -97,6 +102,11 @@ def test_a_table_without_likelihood_says_so(table) -> None:
         pytest.param(SINGLE + "0,1,2,1,3,4,1\n0,1,2,1,3,4,1\n", "frame 0 has more than one row", id="double"),
         pytest.param(SINGLE + "a.png,1,2,1,3,4,1\n", "row 4: frame number 'a.png'", id="frame"),
         pytest.param(SINGLE + "-1,1,2,1,3,4,1\n", "frame number -1", id="negative frame"),
+        pytest.param(
+            SINGLE + "1e30,1,2,1,3,4,1\n", r"frame number '1e30' is not a whole number below 2\^31", id="1e30"
+        ),
+        pytest.param(SINGLE + ",1,2,1,3,4,1\n", "row 4: frame number ''", id="no frame"),
+        pytest.param("scorer\nbodyparts\ncoords\n0\n", "only its first column", id="first column"),
         pytest.param(SINGLE, "no rows below the header", id="no rows"),
         pytest.param("Frame,Action\n0,1\n", "has no DLC header", id="no header"),
         pytest.param(SINGLE.replace("b,b,b", "a,a,a") + "0,1,2,1,3,4,1\n", "a has two columns x", id="twice"),
@@ -140,6 +150,24 @@ def test_h5_rows_must_be_frames(tmp_path: Path, index: list[object], wrong: str)
     frame_of(columns, [[1, 2, 1]], index).to_hdf(tmp_path / "a.h5", key="df")
     with pytest.raises(KeypointError, match=f"frame number '?{wrong}'? is not a whole number"):
         read_dlc(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kind", ["fixed", "table"])
+def test_a_damaged_h5_is_an_error_of_its_own(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.h5"
+    columns = [("N", "a", coord) for coord in ("x", "y", "likelihood")]
+    frame_of(columns, [[1, 2, 1]] * 50, list(range(50))).to_hdf(path, key="df", format=kind)
+    whole, n_errors = path.read_bytes(), 0
+    for place in range(800, len(whole), len(whole) // 12):
+        path.write_bytes(whole[:place] + b"\xff" * 64 + whole[place + 64 :])
+        try:
+            read_dlc(path)
+        except KeypointError:
+            n_errors += 1
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(KeypointError, match=r"a\.h5: cannot be read as a DLC table"):
+        read_dlc(path)
+    assert n_errors
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,10 @@ def change_table(lab) -> None:
 
 
 def change_video(lab) -> None:
+    lab.video("a.mp4", 725, options={"crf": "30"})
+
+
+def change_length(lab) -> None:
     lab.video("a.mp4", 726)
 
 
@@ -160,7 +165,9 @@ def add_rows(lab) -> None:
         pytest.param(lambda lab: None, {}, "fresh", id="nothing"),
         pytest.param(change_labels, {}, "labels", id="labels"),
         pytest.param(change_table, {}, "keypoints", id="table"),
-        pytest.param(change_video, {}, "frames+keypoints", id="video"),
+        pytest.param(change_video, {}, "frames", id="video"),
+        # The labels' note says which frames come after the last whole trial.
+        pytest.param(change_length, {}, "frames+keypoints+labels", id="length"),
         pytest.param(add_rows, {}, "frames+keypoints+labels", id="other crop"),
         pytest.param(lambda lab: None, {"img_size": 80}, "frames", id="img_size"),
         pytest.param(lambda lab: None, {"channels": 3}, "frames", id="channels"),
@@ -223,13 +230,14 @@ def test_bad_recordings_are_listed_and_the_others_go_on(one, tmp_path: Path) -> 
     assert sorted(cache.skipped["reason"]) == sorted(reasons.values())
 
 
-def test_a_video_that_breaks_off_is_never_filled_up(lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_a_video_that_breaks_off_is_never_filled_up(lab, tmp_path: Path, decoder: str) -> None:
     path = lab.recording("a.mp4", 400, container={"movflags": "faststart"}, options={"bf": "0"})
     content = bytearray(path.read_bytes())
     for i in range(len(content) // 2, len(content) * 3 // 4, 7):
         content[i] ^= 0x55
     path.write_bytes(bytes(content))
-    report = run(tmp_path / "cache", lab.folder, decoder="pyav")
+    report = run(tmp_path / "cache", lab.folder, decoder=decoder)
     assert report.recordings == ()
     assert "a.mp4: frame " in report.skipped[0].reason
     assert len(clip_cache.open(tmp_path / "cache")) == 0
@@ -255,7 +263,7 @@ def test_pyav_takes_over_where_decord_fails(lab, tmp_path: Path) -> None:
     (clip,) = clip_cache.open(tmp_path / "cache")
     check_alignment(lab, clip, 0)
     lab.annotation("a.mp4_1", range(360))
-    assert run(tmp_path / "cache", lab.folder, img_size=48).recordings[0].notes == row.notes
+    assert run(tmp_path / "cache", lab.folder, img_size=48).recordings[0].notes[-1] == row.notes[0]
 
 
 def test_recordings_whose_files_are_gone_stay(one, tmp_path: Path) -> None:
@@ -265,6 +273,159 @@ def test_recordings_whose_files_are_gone_stay(one, tmp_path: Path) -> None:
     states = {row.recording: row.state for row in run(tmp_path / "cache", one.folder).recordings}
     assert states == {"a": "fresh", "b": "removed"}
     assert len(clip_cache.open(tmp_path / "cache")) == 3
+
+
+def test_trials_that_were_skipped_stay_listed_with_their_recording(one, tmp_path: Path) -> None:
+    one.annotation("a.mp4_2", [0] * 100)
+    one.recording("b.mp4", 360)
+    run(tmp_path / "cache", one.folder)
+    listed = clip_cache.open(tmp_path / "cache").skipped
+    assert listed["trial"].tolist() == [2]
+    (one.folder / "a.mp4").rename(tmp_path / "a.mp4")
+    for _ in range(2):
+        run(tmp_path / "cache", one.folder)
+        assert listed["reason"][0] in clip_cache.open(tmp_path / "cache").skipped["reason"].tolist()
+
+
+@pytest.mark.parametrize(
+    "file", ["a.mp4", "a.mp4 as link", "aDLC_resnet50_testMay7shuffle1_500.csv", "prediction_a.mp4_1.csv"]
+)
+def test_what_cannot_be_read_now_leaves_the_cache_as_it_is(one, tmp_path: Path, file: str) -> None:
+    run(tmp_path / "cache", one.folder)
+    before = clip_cache.open(tmp_path / "cache").fingerprint
+    path = one.folder / file.removesuffix(" as link")
+    path.unlink()
+    if file.endswith("link"):
+        path.symlink_to(tmp_path / "away")
+    else:
+        path.touch()
+    report = run(tmp_path / "cache", one.folder)
+    assert [row.state for row in report.recordings] == ["kept"]
+    assert report.skipped[0].reason.startswith("kept as it was: ")
+    assert path.name in report.skipped[0].reason
+    assert report.exit_code == 3
+    assert clip_cache.open(tmp_path / "cache").fingerprint == before
+
+
+def test_an_old_version_that_is_damaged_is_decoded_anew(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    next((tmp_path / "cache" / "recordings").glob("a.*/frames/c/*/*/*/*")).unlink()
+    change_labels(one)
+    assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["frames+labels"]
+    check_alignment(one, clip_cache.open(tmp_path / "cache")[1], 0)
+
+
+def test_a_folder_that_moved_is_named_anew_and_nothing_made_again(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "recordings").rglob("*")}
+    moved = one.folder.rename(tmp_path / "moved")
+    assert [row.state for row in run(tmp_path / "cache", moved, min_frames=340).recordings] == ["fresh"]
+    clip = clip_cache.open(tmp_path / "cache")[0]
+    assert {str(Path(clip.source[name]).parent) for name in ("video", "dlc", "annotation")} == {str(moved)}
+    assert clip.meta.settings["min_frames"] == 340
+    assert clip.frames[0:1].shape == (1, SIDE, SIDE, 1)
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "recordings").rglob("*")}
+
+
+# Another value, and what is then made again of a recording of 130 frames in trials of 80, with a table of each kind.
+FRESHNESS = {
+    "trial_frames": (100, "frames+keypoints+labels"),
+    "min_frames": (40, "frames+keypoints+labels"),
+    "crops": ("70=5", "frames+keypoints+labels"),
+    "img_size": (80, "frames"),
+    "channels": (3, "frames"),
+    "classes": (CLASSES + ",more", "labels"),
+    "prefer_filtered": (True, "keypoints"),
+    "dlc_scorer": ("filtered", "keypoints"),
+    "dlc_slack": (5, "keypoints"),
+    "frame_size": ("100x100", "fresh"),
+    "store": ("hdf5", None),
+    "decoder": ("pyav", "frames"),
+}
+
+
+def test_every_setting_has_its_effect_written_down() -> None:
+    assert set(FRESHNESS) == {field.name for field in dataclasses.fields(PreprocessSettings)}
+
+
+@pytest.mark.parametrize("setting", FRESHNESS)
+def test_what_a_setting_makes_stale(lab, tmp_path: Path, setting: str) -> None:
+    value, state = FRESHNESS[setting]
+    lab.recording("a.mp4", 130)
+    table = next(lab.folder.glob("a*.csv"))
+    table.with_name(f"{table.stem}_filtered.csv").write_text(table.read_text().replace(",0.99", ",0.5"))
+    if setting == "crops":
+        lab.annotation("a.mp4_1", range(70))
+    settings = {"trial_frames": 80, "min_frames": 60, "crops": "70=10"}
+    first = run(tmp_path / "cache", lab.folder, **settings)
+    assert [row.state for row in first.recordings] == ["new"]
+    if state is None:
+        with pytest.raises(clip_cache.CacheError, match="the cache's store is zarr"):
+            run(tmp_path / "cache", lab.folder, **settings | {setting: value})
+        return
+    (row,) = run(tmp_path / "cache", lab.folder, **settings | {setting: value}).recordings
+    assert row.state == state
+
+
+def test_the_size_of_the_picture_makes_keypoints_without_a_video_stale(lab, tmp_path: Path) -> None:
+    lab.dlc("a", 60)
+    states = []
+    for frame_size in ("", "128x96", "128x96"):
+        settings = PreprocessSettings(trial_frames=0, frame_size=frame_size)
+        states += [row.state for row in preprocess(settings, cache=tmp_path / "cache", dlc=lab.folder).recordings]
+    assert states == ["new", "keypoints", "fresh"]
+
+
+def test_the_same_frames_of_another_place_in_the_trial_make_labels_stale(lab, tmp_path: Path) -> None:
+    """Frames [40, 60) are the last 20 of a second trial of 30 frames, and the first 20 of one of 40."""
+    lab.recording("a.mp4", 60)
+    lab.annotation("a.mp4_2", range(20))
+    found = []
+    for settings in ({"trial_frames": 30, "crops": "20=10"}, {"trial_frames": 40, "crops": "20=0"}):
+        (row,) = run(tmp_path / "cache", lab.folder, min_frames=10, **settings).recordings
+        source = clip_cache.open(tmp_path / "cache")[0].source
+        found.append((row.state, source["first_frame"], source["crop_start"]))
+    assert found == [("new", 40, 10), ("labels", 40, 0)]
+
+
+def test_one_outlier_does_not_set_the_scale(lab, tmp_path: Path) -> None:
+    path = lab.dlc("a", 810)
+    lines = path.read_text().split("\n")
+    lines[100] = lines[100].replace(",10,", ",90000,", 1)
+    path.write_text("\n".join(lines))
+    settings = PreprocessSettings(trial_frames=0)
+    (row,) = preprocess(settings, cache=tmp_path / "cache", dlc=lab.folder).recordings
+    assert row.notes[0] == "picture taken as 51x51 (--frame-size)"
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    assert clip.geometry.width == 51
+
+
+def test_frame_numbers_without_bounds_are_refused_and_the_others_go_on(lab, tmp_path: Path) -> None:
+    for stem, number in (("a", "1e30"), ("b", "1e13"), ("c", "2e9")):
+        path = lab.dlc(stem, 30)
+        path.write_text(path.read_text().replace("\n29,", f"\n{number},"))
+    lab.dlc("d", 30)
+    report = preprocess(PreprocessSettings(trial_frames=0), cache=tmp_path / "cache", dlc=lab.folder)
+    assert [row.recording for row in report.recordings] == ["d"]
+    reasons = [skip.reason for skip in report.skipped]
+    assert "'1e30' is not a whole number below 2^31" in reasons[0]
+    assert "'1e13' is not a whole number below 2^31" in reasons[1]
+    assert "has 30 rows (frames 0 to 2000000000), the recording 2000000001 frames" in reasons[2]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(one, tmp_path: Path, monkeypatch) -> None:
+    one.recording("b.mp4", 360)
+    real = clip_cache.writer.Writer.append_frames
+
+    def fill(self, frames):
+        if self._recording == "b":
+            raise OSError(28, "No space left on device")
+        real(self, frames)
+
+    monkeypatch.setattr(clip_cache.writer.Writer, "append_frames", fill)
+    with pytest.raises(clip_cache.CacheError, match=r"No space left on device.*before b is kept: make room"):
+        run(tmp_path / "cache", one.folder)
+    assert {clip.recording for clip in clip_cache.open(tmp_path / "cache")} == {"a"}
 
 
 def test_recordings_that_are_now_skipped_leave_the_cache(one, tmp_path: Path) -> None:
@@ -286,7 +447,7 @@ def test_an_interrupted_run_leaves_what_was_there(one, tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob(".tmp-*"))
     clips = clip_cache.open(tmp_path / "cache")
     check_alignment(one, clips[0], 15)
-    assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["frames+keypoints"]
+    assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["frames"]
 
 
 def test_progress_counts_to_the_last_frame_that_is_needed(one, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def plan(lab):
         pytest.param(749, [(1, 749)], {"trial_frames": 0}, [(0, 749)], id="whole, annotated"),
         pytest.param(20, [(None, 20)], {"trial_frames": 0}, [(0, 20)], id="whole, short"),
         pytest.param(200, [(2, 100)], {"trial_frames": 100, "min_frames": 50, "crops": ""}, [(100, 200)], id="100"),
+        pytest.param(705, [], {}, [(0, 360), (360, 705)], id="the last one breaks off"),
+        pytest.param(600, [(1, 300), (2, 300)], {"trial_frames": 300}, [(0, 300), (300, 600)], id="300 alone"),
     ],
 )
 def test_frames_of_each_trial(
@@ -87,7 +89,13 @@ def test_one_bad_trial_does_not_touch_the_others(plan) -> None:
 
 
 def test_trials_without_an_annotation_are_said(plan) -> None:
-    assert plan(1100, [(2, 360)]).notes == ("without an annotation, so left out: trial 1, 3",)
+    expected = (
+        "without an annotation, so left out: trial 1, 3",
+        "after the last whole trial, so left out: frames 1080 to 1099",
+    )
+    assert plan(1100, [(2, 360)]).notes == expected
+    assert plan(1100, [(2, 100)]).notes == expected
+    assert plan(1080, [(1, 360), (2, 360), (3, 345)]).notes == ()
 
 
 def test_what_is_left_of_an_unannotated_recording(plan) -> None:

@@ -1,0 +1,112 @@
+"""How long a recording is and how large its picture: from its video or, without one, from its DLC table."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache import Geometry, RecordingMeta
+from pipeline.preprocess.decode import VideoFacts, probe
+from pipeline.preprocess.discovery import RecordingFiles
+from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
+from pipeline.preprocess.text_table import UnreadableError, require_content
+from pipeline.settings import PreprocessSettings, SettingsError
+
+_OUTSIDE_SHARE = 0.05  # of the keypoints may lie outside the picture before that is said
+_SURE = 0.5  # likelihood of the points that the size of an unknown picture is taken from
+_SIZE_PERCENTILE = 99.9  # of their coordinates: one outlier must not set the scale
+
+
+class UnusableError(ValueError):
+    """The files of a recording do not fit each other; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Length and picture of a recording: of its video or, without one, of its DLC table; the other is None."""
+
+    n_frames: int
+    geometry: Geometry
+    facts: VideoFacts | None
+    table: DlcTable | None
+    notes: tuple[str, ...]
+
+
+def require_files(files: RecordingFiles, old: RecordingMeta | None) -> None:
+    """Raise UnreadableError where the video, the table, or an annotation that `old` has, cannot be read now.
+
+    An annotation that the cache does not have is a matter of its trial alone.
+    """
+    in_cache = {re.split(r"[/\\]", clip.annotation)[-1] for clip in old.clips if clip.annotation} if old else set()
+    annotations = [path for _, path in files.annotations if path.name in in_cache]
+    for path in (files.video, files.dlc, *annotations):
+        if path is not None:
+            try:
+                require_content(path)
+            except UnreadableError as error:
+                raise UnreadableError(f"{path} {error}") from None
+
+
+def source_of(files: RecordingFiles, settings: PreprocessSettings) -> Source:
+    """Raises VideoError, KeypointError, UnusableError or UnreadableError."""
+    if files.video is not None:
+        facts = probe(files.video)
+        geometry = Geometry.fit(facts.width, facts.height, settings.img_size)
+        return Source(facts.n_frames, geometry, facts, None, (facts.note,) if facts.note else ())
+    table = read_dlc(files.dlc)
+    n_frames = int(table.frames[-1]) + 1
+    _check_rows(table, n_frames, "recording", settings.dlc_slack, ())
+    if size := parse_frame_size(settings.frame_size):
+        return Source(n_frames, Geometry.pose_only(*size), None, table, ())
+    side = _picture_side(files, table)
+    note = f"picture taken as {side}x{side} (--frame-size)"
+    return Source(n_frames, Geometry.pose_only(side, side), None, table, (note,))
+
+
+def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
+    """What to say of a table that fits the recording; raises UnusableError for one that does not."""
+    kind = "video" if source.facts else "recording"
+    notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
+    xy = table.values[table.frames < source.n_frames, :, :2]
+    visible = ~np.isnan(xy[..., 0])
+    outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
+    share = outside.any(axis=-1).sum() / max(1, visible.sum())
+    if share > _OUTSIDE_SHARE:
+        notes.append(f"{share:.0%} of the keypoints lie outside the picture: is the DLC table of this very video?")
+    return notes
+
+
+def parse_frame_size(text: str) -> tuple[int, int] | None:
+    """`1280x720` -> (1280, 720), nothing -> None. Raises SettingsError."""
+    if not text:
+        return None
+    size = re.fullmatch(r"([1-9][0-9]*)[xX]([1-9][0-9]*)", text)
+    if size is None:
+        raise SettingsError(f"--frame-size {text}: expected WIDTHxHEIGHT in pixels, for example 1280x720")
+    return int(size[1]), int(size[2])
+
+
+def _check_rows(table: DlcTable, n_frames: int, kind: str, slack: int, source_notes: tuple[str, ...]) -> list[str]:
+    n_inside = int((table.frames < n_frames).sum())
+    rows = f"the DLC table has {len(table.frames)} rows (frames {table.frames[0]} to {table.frames[-1]})"
+    of = f"the {kind} {n_frames} frames"
+    if max(n_frames - n_inside, len(table.frames) - n_inside) > slack:
+        more = "".join(f"; {note}" for note in source_notes)
+        raise UnusableError(f"{rows}, {of}: is it of another version of it? (--dlc-slack {slack}){more}")
+    return [] if n_inside == n_frames == len(table.frames) else [f"{rows}, {of}"]
+
+
+def _picture_side(files: RecordingFiles, table: DlcTable) -> int:
+    """Pixels of a square that holds nearly all points that are sure, or all where none is."""
+    present = ~np.isnan(table.values[..., 0])
+    if not present.any():
+        raise KeypointError(f"{files.dlc}: not one row has a keypoint")
+    sure = present & (table.values[..., 2] >= _SURE)
+    larger = table.values[..., :2].max(axis=-1)[sure if sure.any() else present]
+    side = math.floor(np.percentile(larger, _SIZE_PERCENTILE)) + 1
+    if side <= 1:
+        raise KeypointError(f"{files.dlc}: its coordinates are below 1, expected pixels; or give --frame-size")
+    return side
