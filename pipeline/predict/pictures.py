@@ -20,11 +20,15 @@ mpl.rcParams["svg.fonttype"] = "none"
 
 @dataclass(frozen=True)
 class Strip:
-    """One trial of an ethogram: its title, predicted labels (T,) and, where people labelled it, theirs (-1: not)."""
+    """One trial of an ethogram: its title, predicted labels (T,) and, where people labelled it, theirs (-1: not).
+
+    start: the trial's frame that the labels begin at (15 for the crop [15:360]).
+    """
 
     title: str
     pred: np.ndarray
     true: np.ndarray | None = None
+    start: int = 0
 
 
 def ethograms(strips: Sequence[Strip], class_names: Sequence[str], folder: Path, fps: float = 30.0) -> list[Path]:
@@ -78,7 +82,7 @@ def learning_curves(history: pd.DataFrame, path: Path) -> Path:
 
 
 def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -> Figure:
-    longest = max(len(strip.pred) for strip in strips)
+    longest = max(strip.start + len(strip.pred) for strip in strips)
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(class_names))]
     colour_map = ListedColormap(["#ffffff", *colours])
     figure = Figure(figsize=(11, 1.2 + 0.42 * len(strips)), layout="constrained")
@@ -88,7 +92,7 @@ def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -
         if strip.true is not None:
             lanes = [(strip.true, row + 0.1, 0.35), (strip.pred, row + 0.47, 0.35)]
         for labels, top, height in lanes:
-            extent = (0, len(labels) / fps, top + height, top)
+            extent = (strip.start / fps, (strip.start + len(labels)) / fps, top + height, top)
             axes.imshow(
                 labels[None] + 1, cmap=colour_map, vmin=-0.5, vmax=len(colours) + 0.5, aspect="auto", extent=extent,
                 interpolation="nearest",

@@ -91,7 +91,7 @@ def predict(
         prediction = predict_clip(trained, clip)
         write_table(trial_table(prediction, trained.class_names), out / TABLES / trial_name(clip))
         bout_tables.append(bout_table([prediction], trained.class_names))
-        strips.append(Strip(_title(clip), prediction.labels))
+        strips.append(Strip(_title(clip), prediction.labels, start=clip.source["crop_start"]))
         if progress:
             progress("predict", done, len(usable))
     bouts = pd.concat(bout_tables, ignore_index=True) if bout_tables else bout_table([], trained.class_names)
@@ -178,7 +178,10 @@ def _write(result: Evaluation, baseline: Scores, part: Part, trained: Trained, m
     losses_found = {"loss": result.loss, "action_loss": result.action_loss, "kp_loss": result.kp_loss}
     record: dict[str, Any] = losses_found | {"model": result.scores.as_dict(), "majority": baseline.as_dict()}
     write_text(out / SCORES, json.dumps(record, indent=1))
-    strips = [Strip(_title(c), t.pred, t.labels) for c, t in zip(part.clips, result.trials, strict=True)]
+    strips = [
+        Strip(_title(c), t.pred, t.labels, c.source["crop_start"])
+        for c, t in zip(part.clips, result.trials, strict=True)
+    ]
     pictures = ethograms(strips, trained.class_names, out / PICTURES, _fps(part.clips))
     confusion = out / PICTURES / "confusion.png"
     pictures.append(confusion_picture(result.scores.confusion, trained.class_names, confusion))
