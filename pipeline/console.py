@@ -35,7 +35,10 @@ def progress_bar() -> Iterator[ProgressCall]:
     """Yields progress(what, done, total), drawn as a bar with the time left; silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    # A bar that takes stdout over would send it to stderr: away from the log file that stdout may go to.
+    redirect = sys.stdout.isatty()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden, redirect_stdout=redirect) as bar:
         task = bar.add_task("", total=None)
 
         def progress(what: str, done: int, total: int) -> None:

@@ -79,7 +79,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         merge=merge,
         split=split,
         train=train,
-        train_sample=_sample(train, val.n_frames, settings.seed),
+        train_sample=_sample(train, val, settings.seed),
         val=val,
         class_counts=counts,
         boost=rare_boost(shares, settings.rare_threshold_share, settings.rare_boost_cap),
@@ -117,6 +117,8 @@ def _split(
     counts = np.array([class_counts(labels, n_classes) for labels in by_name])
     if settings.split_file:
         split = load_split(Path(settings.split_file), names)
+        if settings.group_by:  # a file that has one animal on both sides is refused
+            split = Split(split.train, split.val, {name: group_of(name, settings.group_by) for name in names})
     else:
         groups = [group_of(name, settings.group_by) for name in names]
         split = make_split(names, groups, counts, settings.val_share, settings.seed)
@@ -140,11 +142,14 @@ def _part(whole: Part, names: Sequence[str]) -> Part:
     return Part([clip for clip, _ in pairs], [data for _, data in pairs])
 
 
-def _sample(train: Part, n_frames: int, seed: int) -> Part:
-    """Random training clips until they have n_frames: large enough to compare with validation, no larger."""
+def _sample(train: Part, val: Part, seed: int) -> Part:
+    """Random training clips until they have as many frames, and as many labelled ones, as validation."""
     order = np.random.default_rng(seed).permutation(len(train.clips))
-    lengths = np.array([len(train.data[i].labels) for i in order])
-    chosen = sorted(order[: int(np.searchsorted(np.cumsum(lengths), n_frames)) + 1])
+    frames = np.cumsum([len(train.data[i].labels) for i in order])
+    labelled = np.cumsum([(train.data[i].labels >= 0).sum() for i in order])
+    wanted = max(1, sum(int((labels >= 0).sum()) for labels in val.labels))
+    enough = max(np.searchsorted(frames, val.n_frames), np.searchsorted(labelled, wanted)) + 1
+    chosen = sorted(order[:enough])
     return Part([train.clips[i] for i in chosen], [train.data[i] for i in chosen])
 
 

@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 def set_aside(out: Path) -> Path:
     """Moves a former run to OUT.old-1 (or the next free number), so that nothing is lost; returns where it went."""
-    number = 1
+    out, number = out.resolve(), 1
     while (aside := out.with_name(f"{out.name}.old-{number}")).exists():
         number += 1
     out.rename(aside)

@@ -34,6 +34,7 @@ from pipeline.train.run_folder import (
     HISTORY,
     LAST,
     LENGTH_SETTINGS,
+    RECORD,
     SPLIT,
     RunError,
     RunRecord,
@@ -88,7 +89,10 @@ def train(
     An up-to-date run is left alone, an interrupted one goes on where it was; a run of other settings or data is moved
     to OUT.old-N first. Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
     """
+    if cache.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
     data = prepare(clip_cache.open(cache), settings, say)
+    loop = _Loop(settings, data, out, say, progress)  # finds a wrong --encoder or --device before a run is moved
     record = RunRecord(dataclasses.asdict(settings), data.fingerprints, TRAIN_VERSION)
     going_on = _going_on(out, record, resume=resume, force=force, say=say)
     if going_on == "fresh":
@@ -97,7 +101,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, record)
     save_split(data.split, out / SPLIT)
-    _Loop(settings, data, out, say, progress).run(resume=going_on == "resume")
+    loop.run(resume=going_on == "resume")
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
 
@@ -262,13 +266,17 @@ def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: fl
 
 def _going_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Say) -> str:
     """new, resume or fresh; moves a former run aside where it must not be gone on with."""
-    former = read_record(out) if not force else None
+    if force and resume:
+        raise RunError("--force trains anew and --resume goes on: give one of them")
+    if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
+    if force and (out / RECORD).exists():
+        say(f"[info] the former run is now in {set_aside(out)}")
+    former = read_record(out)
     can_resume = (out / LAST).exists()
     if former is None:
         if resume:
             raise RunError(f"--resume: there is no run in {out}")
-        if out.exists() and any(out.iterdir()):
-            say(f"[info] {out} was not empty; what it held is now in {set_aside(out)}")
         return "new"
     differences = former.differences(record)
     if resume and can_resume:

@@ -137,6 +137,51 @@ def test_a_changed_setting_is_named_and_nothing_is_lost(small_cache: Path, quick
     assert (tmp_path / "run.old-1" / BEST).read_bytes() == best
 
 
+def test_files_that_are_no_run_are_never_moved(small_cache: Path, quick, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    write_small_cache(lab / "cache")
+    (lab / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="the cache lies in it"):
+        run(lab / "cache", lab, quick())
+    with pytest.raises(RunError, match="not of a run"):
+        run(small_cache, lab, quick())
+    with pytest.raises(RunError, match="not of a run"):
+        run(small_cache, lab, quick(), force=True)
+    assert (lab / "notes.txt").read_text() == "mine"
+
+
+def test_a_wrong_flag_leaves_the_good_run_where_it_is(small_cache: Path, quick, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(small_cache, out, quick(epochs=1))
+    with pytest.raises(ValueError, match="--encoder vgg"):
+        run(small_cache, out, quick(epochs=1, encoder="vgg"))
+    assert (out / BEST).exists()
+    run(small_cache, out, quick(epochs=1), force=True)
+    assert (tmp_path / "run.old-1" / BEST).exists()
+
+
+def test_a_split_file_with_an_animal_on_both_sides_is_refused(small_cache: Path, quick, tmp_path: Path) -> None:
+    names = sorted({clip.recording for clip in clip_cache.open(small_cache)})
+    rows = [f"{name},{name},{'val' if i == 4 else 'train'}" for i, name in enumerate(names)]
+    (tmp_path / "split.csv").write_text("\n".join(["recording,group,part", *rows]) + "\n")
+    settings = quick(split_file=str(tmp_path / "split.csv"), group_by="_([ab])$")
+    with pytest.raises(SplitError, match="in training and in validation"):
+        prepare(clip_cache.open(small_cache), settings, print)
+
+
+def test_the_training_figure_is_of_labelled_training_clips(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(12):
+            clip = small_clip(i)
+            if i % 4:
+                clip["labels"] = np.full_like(clip["labels"], -1)
+            write_recording(cache, f"mouse_{i:02d}", [clip])
+    for seed in range(8):
+        data = prepare(clip_cache.open(tmp_path / "cache"), quick(seed=seed), lambda line: None)
+        assert any((labels >= 0).any() for labels in data.train_sample.labels)
+        assert {clip.recording for clip in data.train_sample.clips} <= set(data.split.train)
+
+
 def test_changed_labels_are_named(quick, tmp_path: Path) -> None:
     path = write_small_cache(tmp_path / "cache")
     run(path, tmp_path / "run", quick(epochs=1))
