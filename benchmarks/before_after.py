@@ -35,8 +35,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
     options = parser.parse_args()
     data, cache = options.work / "data", options.work / "cache"
-    if not data.exists():
-        pipeline("demo", "--out", options.work, "--recordings", RECORDINGS, "--only-data")
+    pipeline("demo", "--out", options.work, "--recordings", RECORDINGS, "--only-data")
     folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]
     pipeline("preprocess", *folders, "--cache", cache, "--img-size", IMG_SIZE)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
