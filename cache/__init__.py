@@ -24,8 +24,8 @@ Writing, by one process at a time:
 
 from cache.clip import SCHEMA_VERSION, UNLABELLED, CacheError, ClipRows, Geometry, RecordingMeta
 from cache.reader import Cache, Clip, Frames, open
-from cache.store import Reader
-from cache.writer import CacheBusyError, CacheWriter, Writer, create
+from cache.store import Reader, open_reader
+from cache.writer import CacheBusyError, CacheWriter, Finished, Writer, create
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -36,6 +36,7 @@ __all__ = [
     "CacheWriter",
     "Clip",
     "ClipRows",
+    "Finished",
     "Frames",
     "Geometry",
     "Reader",
@@ -43,4 +44,5 @@ __all__ = [
     "Writer",
     "create",
     "open",
+    "open_reader",
 ]

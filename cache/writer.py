@@ -3,6 +3,8 @@
 A recording is written under a temporary name and then renamed: it is there whole or not at all. A new version of it
 gets a new name, and which version counts is what the index says; the index is swapped in one step. Old versions are
 deleted after that. Readers that still use one finish with an error, never with wrong data.
+
+One process holds the cache (CacheWriter); others may write recordings for it (Writer), which it then takes.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,15 +36,33 @@ class CacheBusyError(CacheError):
     """Another process writes to the cache."""
 
 
-class Writer:
-    """One recording on its way into the cache; a second one for the same recording replaces the first."""
+@dataclass(frozen=True)
+class Finished:
+    """A recording that is whole on the disk under a temporary name; `CacheWriter.take` gives it its place."""
 
-    def __init__(self, cache: CacheWriter, recording: str) -> None:
-        self._cache = cache
+    path: Path
+    meta: RecordingMeta
+
+    def discard(self) -> None:
+        """Delete it."""
+        _delete(self.path)
+
+
+class Writer:
+    """One recording on its way into a cache.
+
+    Any process may write one into the folder `recordings` of a cache; only what the cache's own writer takes counts.
+    """
+
+    def __init__(
+        self, recordings: Path, store: str, recording: str, take: Callable[[Finished], None] | None = None
+    ) -> None:
         self._recording = recording
-        self._temporary = cache.recordings_folder / f"{index.TEMPORARY}{_file_name(recording, cache.suffix)}"
+        self._take = take
+        # The process in its name: one that outlives its killed cache writer never writes into the next one's files.
+        self._temporary = recordings / (_mark(os.getpid()) + _file_name(recording, FORMATS[store].suffix))
         _delete(self._temporary)
-        self._arrays = FORMATS[cache.store].writer(self._temporary)
+        self._arrays = FORMATS[store].writer(self._temporary)
         self._frame_shape: tuple[int, ...] | None = None
 
     def append_frames(self, frames: np.ndarray) -> None:
@@ -81,8 +102,8 @@ class Writer:
         labels: np.ndarray,
         frame_index: np.ndarray,
         time_s: np.ndarray,
-    ) -> None:
-        """Write the arrays (n, ...), n rows for all clips together, and move the recording into its place.
+    ) -> Finished:
+        """Write the arrays (n, ...), n rows for all clips together; a recording of `CacheWriter.writer` is then in it.
 
         Raises ValueError where rows, frames and clips don't fit each other; what was written is then discarded.
         """
@@ -91,10 +112,15 @@ class Writer:
             _check(meta, self._recording, (self._arrays.n_frames, *(self._frame_shape or ())), arrays)
             typed = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAY_DTYPES.items()}
             self._arrays.finish(meta, typed)
+            for path in _walk(self._temporary):
+                index.sync(path)
         except BaseException:
             self.discard()
             raise
-        self._cache._take(self._temporary, meta)
+        finished = Finished(self._temporary, meta)
+        if self._take is not None:
+            self._take(finished)
+        return finished
 
     def discard(self) -> None:
         """Forget the recording; an earlier version in the cache stays."""
@@ -142,10 +168,11 @@ class CacheWriter:
             raise CacheError(
                 f"{self.path}: the cache's store is {found}, not {self.store}; use --store {found} or another folder"
             )
+        # What the index on disk says; None: there is none.
+        self._written: index.Index | None = None
         if (self.path / index.INDEX_FILE).exists():
-            committed = index.read_index(self.path)
-        else:
-            committed = index.Index({}, {}, ())
+            self._written = index.read_index(self.path)
+        committed = self._written or index.Index({}, {}, ())
         for path in list(self.recordings_folder.glob(f"{index.TEMPORARY}*")):
             _delete(path)
         self._retired = set(committed.retired)
@@ -167,12 +194,16 @@ class CacheWriter:
                 self._files[meta.recording] = path.name
 
     def writer(self, recording: str) -> Writer:
-        """Begin a recording, or a new version of it."""
-        return Writer(self, recording)
+        """Begin a recording, or a new version of it; a second one for the same recording replaces the first."""
+        return Writer(self.recordings_folder, self.store, recording, self.take)
+
+    def file_of(self, recording: str) -> Path:
+        """Where the version that is whole on disk lies. Raises KeyError where there is none."""
+        return self.recordings_folder / self._files[recording]
 
     def reader(self, recording: str) -> Reader:
-        """The version that is whole on disk. Raises KeyError where there is none."""
-        return open_reader(self.recordings_folder / self._files[recording])
+        """That version. Raises KeyError where there is none."""
+        return open_reader(self.file_of(recording))
 
     def remove(self, recording: str) -> None:
         """Take a recording out, at the next commit. Raises KeyError where there is none."""
@@ -205,7 +236,10 @@ class CacheWriter:
         files = dict(sorted(self._files.items()))
         recordings = {name: self.recordings[name] for name in files}
         retired = sorted(set(self._names()) - set(files.values()))
-        index.write_index(self.path, index.Index(recordings, files, tuple(self._skipped), tuple(retired)))
+        content = index.Index(recordings, files, tuple(self._skipped), tuple(retired))
+        if content != self._written:
+            index.write_index(self.path, content)
+            self._written = content
         self._committed = set(files.values())
         self._retired = set(retired)
         for name in retired:
@@ -229,12 +263,11 @@ class CacheWriter:
         else:
             self._lock.release()
 
-    def _take(self, temporary: Path, meta: RecordingMeta) -> None:
+    def take(self, finished: Finished) -> None:
         """Move a finished recording into place, under a name that no version of it has had."""
-        for path in _walk(temporary):
-            index.sync(path)
+        meta = finished.meta
         path = self._unused_path(meta)
-        temporary.rename(path)
+        finished.path.rename(path)
         index.sync(self.recordings_folder)
         former = self._files.get(meta.recording)
         self._files[meta.recording] = path.name
@@ -266,6 +299,16 @@ def create(path: Path | str, *, store: str = "zarr") -> CacheWriter:
     Raises CacheBusyError while another process writes to it, CacheError where it has another store or schema version.
     """
     return CacheWriter(Path(path), store)
+
+
+def discard_left_by(pid: int | None, recordings: Path) -> None:
+    """Delete what a process that is gone left half made in the folder `recordings` of a cache."""
+    for path in list(recordings.glob(f"{_mark(pid)}*")):
+        _delete(path)
+
+
+def _mark(pid: int | None) -> str:
+    return f"{index.TEMPORARY}{pid}-"
 
 
 def _holds_foreign_recordings(path: Path, recordings: Path) -> bool:

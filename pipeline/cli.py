@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print one table, return an exit code.
 
 Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 done, but recordings or trials were left out for a
-fault (each is listed with its reason); 130 interrupted.
+fault (each is listed with its reason); 4 (status, --dry-run) something is not up to date; 130 interrupted.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
-from pipeline.settings import PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
+from pipeline.settings import STALL_S, PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -32,6 +32,16 @@ Folder = Optional[Path]  # noqa: UP045
 VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
 AnnotationsOption = Annotated[Folder, typer.Option("--annotations", help="folder of the annotation tables")]
 DlcOption = Annotated[Folder, typer.Option("--dlc", help="folder of the DLC tables, where they lie elsewhere")]
+PruneOption = Annotated[bool, typer.Option("--prune", help="take recordings whose files are gone out of the cache")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")]
+WorkersOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=0, help="recordings decoded at a time; default: one a core; 0: one, in this process"),
+]
+StallOption = Annotated[
+    float,
+    typer.Option("--stall-timeout", min=0, help="seconds without a sign of life after which a recording is given up"),
+]
 CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
 ModelOption = Annotated[Path, typer.Option("--model", help="best_model_multitask.pt of a run")]
@@ -90,13 +100,40 @@ def preprocess(
     annotations: AnnotationsOption = None,
     dlc: DlcOption = None,
     config: ConfigOption = None,
+    prune: PruneOption = False,
+    dry_run: DryRunOption = False,
+    workers: WorkersOption = None,
+    stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
     """Videos, DLC tables and annotations -> a cache of clips. Only what changed is done again."""
     from pipeline import jobs
 
     settings = _settings(PreprocessSettings, config, flags)
-    return jobs.preprocess(settings, cache=cache, videos=videos, annotations=annotations, dlc=dlc)
+    folders = jobs.Folders(videos, annotations, dlc)
+    if dry_run:
+        return jobs.status(settings, cache=cache, folders=folders, run=None)
+    return jobs.preprocess(settings, cache=cache, folders=folders, how=jobs.How(workers, stall_timeout, prune))
+
+
+@app.command()
+@with_settings(PreprocessSettings)
+def status(
+    *,
+    cache: CacheOption,
+    videos: VideosOption = None,
+    annotations: AnnotationsOption = None,
+    dlc: DlcOption = None,
+    config: ConfigOption = None,
+    out: Annotated[Folder, typer.Option("--out", help="folder of a run, to say whether it is up to date too")] = None,
+    flags: dict[str, Any],
+) -> int:
+    """What is fresh, stale and why, missing, skipped. Without folders and settings: those of the last preprocess."""
+    from pipeline import jobs
+
+    folders, remembered = jobs.last_run(cache, jobs.Folders(videos, annotations, dlc))
+    settings = resolve(PreprocessSettings, read_toml(config) if config else remembered, flags)
+    return jobs.status(settings, cache=cache, folders=folders, run=out)
 
 
 @app.command()
@@ -129,6 +166,9 @@ def run(
     config: ConfigOption = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
+    prune: PruneOption = False,
+    workers: WorkersOption = None,
+    stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
     """Both stages: preprocess what changed, then train if anything changed."""
@@ -136,7 +176,8 @@ def run(
 
     first = _settings(PreprocessSettings, config, flags)
     second = _settings(TrainSettings, config, flags)
-    code = jobs.preprocess(first, cache=cache, videos=videos, annotations=annotations, dlc=dlc)
+    how = jobs.How(workers, stall_timeout, prune)
+    code = jobs.preprocess(first, cache=cache, folders=jobs.Folders(videos, annotations, dlc), how=how)
     return max(code, jobs.train(second, cache=cache, out=out, resume=resume, force=force))
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-ProgressCall = Callable[[str, int, int], None]
+ProgressCall = Callable[[str, float, int], None]
 
 
 def say(line: str) -> None:
@@ -41,7 +41,7 @@ def progress_bar() -> Iterator[ProgressCall]:
     with Progress(*columns, console=console, transient=True, disable=hidden, redirect_stdout=redirect) as bar:
         task = bar.add_task("", total=None)
 
-        def progress(what: str, done: int, total: int) -> None:
+        def progress(what: str, done: float, total: int) -> None:
             bar.update(task, description=escape(what), completed=done, total=total)
 
         yield progress

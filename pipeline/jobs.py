@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +14,112 @@ from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST
 
-DONE, FAILED, LEFT_OUT = 0, 1, 3
+DONE, FAILED, LEFT_OUT, STALE = 0, 1, 3, 4
+SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
-def preprocess(
-    settings: PreprocessSettings, *, cache: Path, videos: Path | None, annotations: Path | None, dlc: Path | None
-) -> int:
+@dataclass(frozen=True)
+class Folders:
+    """Where a lab's files lie."""
+
+    videos: Path | None
+    annotations: Path | None
+    dlc: Path | None
+
+
+@dataclass(frozen=True)
+class How:
+    """What changes how preprocess works, and not what comes out. workers None: one a core."""
+
+    workers: int | None
+    stall_s: float
+    prune: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """For `stage.preprocess`."""
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return {"workers": workers if self.workers is None else self.workers, "stall_s": self.stall_s}
+
+
+def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, how: How) -> int:
     """`pipeline preprocess`: one table of recordings, one of what was skipped and why."""
     from pipeline.preprocess import stage
 
     started = time.perf_counter()
     with progress_bar() as progress:
         report = stage.preprocess(
-            settings, cache=cache, videos=videos, annotations=annotations, dlc=dlc, progress=progress
+            settings, cache=cache, **vars(folders), **how.options(), prune=how.prune, progress=progress
         )
     _show_report(report, cache, time.perf_counter() - started)
     return report.exit_code
+
+
+def last_run(cache: Path, given: Folders) -> tuple[Folders, dict[str, Any]]:
+    """The folders that were given or, if none was, those of the cache's last preprocess; and the settings of that."""
+    from pipeline.preprocess import seen
+
+    remembered = seen.load(cache)
+    if any(vars(given).values()):
+        return given, remembered.settings
+    folders = {name: Path(path) if path else None for name, path in remembered.folders.items()}
+    return (Folders(**folders) if folders else given), remembered.settings
+
+
+def status(settings: PreprocessSettings, *, cache: Path, folders: Folders, run: Path | None) -> int:
+    """`pipeline status` and `preprocess --dry-run`: what a run would do."""
+    from pipeline.preprocess import status as stage
+
+    with progress_bar() as progress:
+        found = stage.status(settings, cache=cache, **vars(folders), progress=progress)
+    rows = [
+        (row.recording, row.state, row.n_decode or "", "; ".join(row.why))
+        for row in found.recordings
+        if row.state != "fresh"
+    ]
+    if rows:
+        table("Not up to date", ("recording", "state", "frames to decode", "why"), rows, right=("frames to decode",))
+    _show_skipped(found.skipped)
+    n_fresh = sum(row.state == "fresh" for row in found.recordings)
+    n_removed = sum(row.state == "removed" for row in found.recordings)
+    gone = f", {n_removed} without files any more (--prune drops them)" if n_removed else ""
+    say(f"{n_fresh} recordings are fresh, {found.n_stale} are not, {len(found.skipped)} skipped{gone}: {cache}")
+    if found.n_stale:
+        say(f"preprocess would decode {found.n_decode:,} frames{_about(found.seconds)}")
+    up_to_date = _run_status(cache, run) if run else True
+    if found.n_stale or n_removed or not up_to_date:
+        return STALE
+    return LEFT_OUT if any(skip.fault for skip in found.skipped) else DONE
+
+
+def _run_status(cache: Path, run: Path) -> bool:
+    """Says whether a run is what training on the cache as it is would give, and returns it."""
+    import cache as clip_cache
+    from pipeline.train.run_folder import read_record
+
+    record = read_record(run)
+    if record is None:
+        say(f"{run}: no run there yet")
+        return False
+    recordings = {meta.recording: meta.fingerprints for meta in clip_cache.open(cache).recordings}
+    differences = record.differences(replace(record, recordings=recordings))
+    for line in differences:
+        say(f"{run} is stale: {line}")
+    if not differences:
+        say(f"{run} is {'up to date' if record.finished else 'not finished; the same train command goes on'}")
+    return record.finished and not differences
+
+
+def _about(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    amount = (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+    return f", in about {amount}"
 
 
 def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, force: bool) -> int:
@@ -121,19 +214,26 @@ def show_demo(out: Path) -> int:
 
 
 def _show_report(report: Any, cache: Path, seconds: float) -> None:
+    n_fresh = sum(row.state == "fresh" for row in report.recordings)
     rows = [
         (row.recording, row.state, row.trials, row.frames, row.decoder or "-", "; ".join(row.notes))
         for row in report.recordings
+        if row.state != "fresh" or n_fresh <= SHOWN_FRESH
     ]
     columns = ("recording", "state", "trials", "frames", "decoder", "notes")
-    table("Recordings", columns, rows, right=("trials", "frames"))
-    if report.skipped:
-        skipped = [
-            (skip.recording, "all" if skip.trial is None else skip.trial, skip.reason) for skip in report.skipped
-        ]
-        table("Skipped", ("recording", "trial", "reason"), skipped, right=("trial",))
-    used = sum(row.trials for row in report.recordings)
-    say(f"{len(rows)} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
+    if rows:
+        table("Recordings", columns, rows, right=("trials", "frames"))
+    if n_fresh > SHOWN_FRESH:
+        say(f"{n_fresh} recordings are as they were")
+    _show_skipped(report.skipped)
+    n_all, used = len(report.recordings), sum(row.trials for row in report.recordings)
+    say(f"{n_all} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
+
+
+def _show_skipped(skipped: Sequence[Any]) -> None:
+    if skipped:
+        rows = [(skip.recording, "all" if skip.trial is None else skip.trial, skip.reason) for skip in skipped]
+        table("Skipped", ("recording", "trial", "reason"), rows, right=("trial",))
 
 
 def _show_scores(result: Any, where: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 
 REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,active"
 REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
+# Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
+STALL_S = 300.0
 
 
 class SettingsError(ValueError):

@@ -31,7 +31,7 @@ from pipeline.train.validate import Evaluation
 from pipeline.train.validate import evaluate as evaluate_clips
 from pipeline.train.windows import tiles
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, float, int], None]
 
 BOUTS = "bouts.csv"
 SCORES = "scores.json"

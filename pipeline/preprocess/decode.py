@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -48,25 +48,38 @@ class DecordError(VideoError):
     """decord alone failed; PyAV may still read the file."""
 
 
-@dataclass(frozen=True)
-class VideoFacts:
-    """What is known of a video before its pictures are taken.
+@dataclass(frozen=True, kw_only=True)
+class VideoSummary:
+    """What planning a video's trials needs of it, in plain values.
 
     width, height: of the picture as it is shown (turned by rotation, degrees counter-clockwise). n_frames: shown ones,
-    by its packets where each of them is one picture, else by decoding. time_s: (n_frames,) seconds since the first
-    shown frame. pts: (n_frames,) the same in the file's own units, or None if it has none. distrust: why decord must
-    not read the file, or None. note: something to tell the user, or None.
+    by its packets where each of them is one picture, else by decoding. distrust: why decord must not read the file, or
+    None. note: something to tell the user, or None.
     """
 
     width: int
     height: int
     n_frames: int
     fps: float
-    time_s: np.ndarray
-    pts: np.ndarray | None
     rotation: int
     distrust: str | None
     note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFacts(VideoSummary):
+    """All that is known of a video before its pictures are taken.
+
+    time_s: (n_frames,) seconds since the first shown frame. pts: (n_frames,) the same in the file's own units, or None
+    if it has none.
+    """
+
+    time_s: np.ndarray
+    pts: np.ndarray | None
+
+    def summary(self) -> VideoSummary:
+        """What can be kept as JSON."""
+        return VideoSummary(**{field.name: getattr(self, field.name) for field in fields(VideoSummary)})
 
 
 def probe(path: Path) -> VideoFacts:

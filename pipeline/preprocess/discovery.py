@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.preprocess.keypoints import check_header, is_dlc_table
+from pipeline.preprocess.keypoints import check_header
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
+
+HeaderFault = Callable[[Path], ValueError | None]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 TABLE_SUFFIXES = (".csv", ".h5")
@@ -66,12 +69,26 @@ class _UnpairedError(ValueError):
         self.passing = passing
 
 
+def header_fault(path: Path) -> ValueError | None:
+    """What is wrong with the header of a DLC table, or None."""
+    try:
+        check_header(path)
+    except ValueError as error:
+        return error
+    return None
+
+
 def discover(
-    videos: Path | None, annotations: Path | None, dlc: Path | None, settings: PreprocessSettings
+    videos: Path | None,
+    annotations: Path | None,
+    dlc: Path | None,
+    settings: PreprocessSettings,
+    fault_of: HeaderFault = header_fault,
 ) -> Discovery:
     """Pair the files of the folders; without `videos` the recordings come from the DLC tables alone.
 
-    Raises DiscoveryError if a folder is missing or there is neither a video nor a table.
+    fault_of: header_fault, or what remembers its answers. Raises DiscoveryError if a folder is missing or there is
+    neither a video nor a table.
     """
     if videos is None and dlc is None:
         raise DiscoveryError("nothing to preprocess: give --videos, or --dlc for recordings without a video")
@@ -80,24 +97,28 @@ def discover(
     in_dlc = _files(dlc, TABLE_SUFFIXES, skipped) if dlc != videos else []
     by_stem = _videos_by_stem(in_videos)
     tables = [in_dlc, [path for path in in_videos if path.suffix.lower() in TABLE_SUFFIXES]]
-    stems = sorted(by_stem) if videos else sorted({_stem_of_table(path) for path in in_dlc if _is_table(path)})
+    named = [_tables_by_stem(folder) for folder in tables]
+    of_tables = () if videos else (_stem_of_table(path) for path in in_dlc if _is_table(path, fault_of))
+    stems = sorted(by_stem) if videos else sorted(set(of_tables))
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
-    matched, unmatched = _match_annotations(_files(annotations, (".csv",), skipped), by_stem, stems)
+    matched, unmatched = _match_annotations(_files(annotations, (".csv",), skipped), by_stem, stems, fault_of)
     skipped += unmatched
     recordings = []
     for stem in stems:
         try:
             video = _choose_video(by_stem.get(stem, []))
-            table, notes = _choose_table(stem, tables, settings)
+            candidates = next(filter(None, (folder.get(stem, []) for folder in named)), [])
+            table, notes = _choose_table(stem, candidates, settings, fault_of)
         except _UnpairedError as error:
             fault = not _LABELLED_COPY.search(stem)
             skipped.append(Skip(stem, None, str(error), fault, error.passing))
         else:
             recordings.append(RecordingFiles(stem, video, table, tuple(matched[stem]), notes))
     if videos:
-        skipped += _unused_tables([*tables[0], *tables[1]], stems)
+        used = {path for folder in named for stem in stems for path in folder.get(stem, [])}
+        skipped += _unused_tables([path for folder in tables for path in folder if path not in used], fault_of)
     skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
     return Discovery(tuple(recordings), tuple(skipped))
 
@@ -112,10 +133,14 @@ def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) 
     if not folder.is_dir():
         raise DiscoveryError(f"{folder}: no such folder")
     files = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
-            continue
-        if reason := _unusable(path):
+    with os.scandir(folder) as entries:
+        named = sorted(
+            (entry for entry in entries if not entry.name.startswith(".") and _suffix(entry.name) in suffixes),
+            key=lambda entry: entry.name,
+        )
+    for entry in named:
+        path = folder / entry.name
+        if reason := _unusable(entry):
             # A table or an annotation is not a recording: it is named as a file.
             name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
             skipped.append(Skip(_printable(name), None, f"{_printable(path.name)} {reason}", passing=True))
@@ -124,14 +149,19 @@ def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) 
     return files
 
 
-def _unusable(path: Path) -> str | None:
-    """Why the path is no file that could be read, or None."""
-    if _printable(path.name) != path.name:
+def _suffix(name: str) -> str:
+    """The last suffix in lower case, with its dot; a Path for each of 10,000s of names would take longer."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
+
+
+def _unusable(entry: os.DirEntry[str]) -> str | None:
+    """Why it is no file that could be read, or None."""
+    if _printable(entry.name) != entry.name:
         return "has a name that is not UTF-8; rename it"
     try:
-        if path.is_file():
+        if entry.is_file():
             return None
-        return "is a folder, expected a file" if path.is_dir() else "is a link to what is not there"
+        return "is a folder, expected a file" if entry.is_dir() else "is a link to what is not there"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
 
@@ -153,14 +183,23 @@ def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return dict(by_stem)
 
 
-def _is_table(path: Path) -> bool:
+def _is_table(path: Path, fault_of: HeaderFault) -> bool:
     """Whether the file is meant as a DLC table: by its name, or by its header."""
-    return bool(_NETWORK.search(path.stem)) or is_dlc_table(path)
+    return bool(_NETWORK.search(path.stem)) or fault_of(path) is None
 
 
 def _stem_of_table(path: Path) -> str:
     network = _NETWORK.search(path.stem)
     return path.stem[: network.start()] if network else path.stem
+
+
+def _tables_by_stem(tables: Iterable[Path]) -> dict[str, list[Path]]:
+    """Every recording that a table may belong to by its name, <stem> or <stem>DLC_<network>, with its tables."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in tables:
+        for stem in {path.stem, *(path.stem[: network.start()] for network in _NETWORK.finditer(path.stem))}:
+            by_stem[stem].append(path)
+    return dict(by_stem)
 
 
 def _choose_video(videos: Sequence[Path]) -> Path | None:
@@ -170,22 +209,21 @@ def _choose_video(videos: Sequence[Path]) -> Path | None:
 
 
 def _choose_table(
-    stem: str, tables: Sequence[Sequence[Path]], settings: PreprocessSettings
+    stem: str, named: Sequence[Path], settings: PreprocessSettings, fault_of: HeaderFault
 ) -> tuple[Path, tuple[str, ...]]:
     """The one table to read and what to say of it: of one network, filtered or not as the settings say, .csv first.
 
-    tables: of each folder; the first folder that has any for the stem is the only one that counts.
+    named: those with the stem's name, of the first folder that has any.
     """
     if _LABELLED_COPY.search(stem):
         raise _UnpairedError("a copy that DLC drew its keypoints on, not a recording")
-    named = next(filter(None, ([path for path in folder if _belongs(path.stem, stem)] for folder in tables)), [])
     if not named:
         raise _UnpairedError(f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv; run DLC, or name its folder: --dlc")
     wanted = [path for path in named if settings.dlc_scorer in path.name[len(stem) :]]
     if not wanted:
         names = ", ".join(path.name for path in named)
         raise _UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) after {stem}: {names}")
-    faults = {path: fault for path in wanted if (fault := _header_fault(path))}
+    faults = {path: fault for path in wanted if (fault := fault_of(path))}
     found = [path for path in wanted if path not in faults]
     if not found:
         reasons = "; ".join(f"{path.name} {fault}" for path, fault in faults.items())
@@ -203,32 +241,18 @@ def _choose_table(
     return chosen, tuple(f"{reason}; {chosen.name} is used" for reason in better)
 
 
-def _header_fault(path: Path) -> ValueError | None:
-    """What is wrong with the header of a table, or None."""
-    try:
-        check_header(path)
-    except ValueError as error:
-        return error
-    return None
-
-
-def _belongs(table: str, stem: str) -> bool:
-    return table == stem or (table.startswith(stem) and bool(re.match(r"(DLC|DeepCut)_", table[len(stem) :])))
-
-
 def _preference(path: Path, prefer_filtered: bool) -> tuple[bool, bool]:
     filtered = bool(_FILTERED.search(path.stem))
     return filtered != prefer_filtered, path.suffix.lower() != ".csv"
 
 
-def _unused_tables(tables: Sequence[Path], stems: Sequence[str]) -> list[Skip]:
-    unused = [path for path in tables if not any(_belongs(path.stem, stem) for stem in stems)]
+def _unused_tables(unused: Iterable[Path], fault_of: HeaderFault) -> list[Skip]:
     reason = "a DLC table without a video of its name; recordings without a video are read without --videos"
-    return [Skip(path.name, None, reason, fault=False) for path in unused if _is_table(path)]
+    return [Skip(path.name, None, reason, fault=False) for path in unused if _is_table(path, fault_of)]
 
 
 def _match_annotations(
-    files: Iterable[Path], videos: dict[str, list[Path]], stems: Sequence[str]
+    files: Iterable[Path], videos: dict[str, list[Path]], stems: Sequence[str], fault_of: HeaderFault
 ) -> tuple[dict[str, list[tuple[int | None, Path]]], list[Skip]]:
     """Annotations of each stem as (trial, path), and those that belong to none or to more than one."""
     stem_of = _annotated_names(videos, stems)
@@ -236,7 +260,7 @@ def _match_annotations(
     skipped = []
     for path in files:
         if not path.stem.startswith(ANNOTATION_PREFIX):
-            if not is_dlc_table(path):
+            if fault_of(path) is not None:
                 reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
                 skipped.append(Skip(path.name, None, reason, fault=False))
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache import Geometry, RecordingMeta
-from pipeline.preprocess.decode import VideoFacts, probe
+from pipeline.preprocess.decode import VideoSummary, probe
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError, require_content
@@ -26,11 +26,14 @@ class UnusableError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Length and picture of a recording: of its video or, without one, of its DLC table; the other is None."""
+    """Length and picture of a recording: of its video or, without one, of its DLC table; the other is None.
+
+    summary: of the video; VideoFacts where it was looked at just now.
+    """
 
     n_frames: int
     geometry: Geometry
-    facts: VideoFacts | None
+    summary: VideoSummary | None
     table: DlcTable | None
     notes: tuple[str, ...]
 
@@ -50,12 +53,15 @@ def require_files(files: RecordingFiles, old: RecordingMeta | None) -> None:
                 raise UnreadableError(f"{path} {error}") from None
 
 
-def source_of(files: RecordingFiles, settings: PreprocessSettings) -> Source:
-    """Raises VideoError, KeypointError, UnusableError or UnreadableError."""
+def source_of(files: RecordingFiles, settings: PreprocessSettings, known: VideoSummary | None = None) -> Source:
+    """known: what an earlier look at this very video found, which is then not looked at again.
+
+    Raises VideoError, KeypointError, UnusableError or UnreadableError.
+    """
     if files.video is not None:
-        facts = probe(files.video)
-        geometry = Geometry.fit(facts.width, facts.height, settings.img_size)
-        return Source(facts.n_frames, geometry, facts, None, (facts.note,) if facts.note else ())
+        summary = known or probe(files.video)
+        geometry = Geometry.fit(summary.width, summary.height, settings.img_size)
+        return Source(summary.n_frames, geometry, summary, None, (summary.note,) if summary.note else ())
     table = read_dlc(files.dlc)
     n_frames = int(table.frames[-1]) + 1
     _check_rows(table, n_frames, "recording", settings.dlc_slack, ())
@@ -68,7 +74,7 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings) -> Source:
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     """What to say of a table that fits the recording; raises UnusableError for one that does not."""
-    kind = "video" if source.facts else "recording"
+    kind = "video" if source.summary else "recording"
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
     xy = table.values[table.frames < source.n_frames, :, :2]
     visible = ~np.isnan(xy[..., 0])

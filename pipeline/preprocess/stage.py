@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cache as clip_cache
+from cache import RecordingMeta
+from pipeline.preprocess import seen
 from pipeline.preprocess.crop import parse_crops
-from pipeline.preprocess.decode import VideoError
-from pipeline.preprocess.discovery import Skip, discover
-from pipeline.preprocess.keypoints import KeypointError
-from pipeline.preprocess.recording import Progress, RecordingReport, report_of, update
-from pipeline.preprocess.source import UnusableError, parse_frame_size
-from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import PreprocessSettings, parse_list
+from pipeline.preprocess.discovery import Discovery, Skip, discover
+from pipeline.preprocess.recording import Result, Task, describe
+from pipeline.preprocess.source import parse_frame_size
+from pipeline.preprocess.workers import work_all
+from pipeline.settings import STALL_S, PreprocessSettings, parse_list
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
+RATE_FRAMES = 300  # fewer say nothing of the speed of decoding
 BAD_EXIT_CODE = 3
+
+# progress(what, done, total): recordings, and the part of one that is being worked on
+Progress = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True)
+class RecordingReport:
+    """What was done for one recording.
+
+    state: `new`, `fresh` (nothing to do), what was made again (`frames`, `keypoints`, `labels`, joined by `+`),
+    `removed` (its files are gone, it stays in the cache), `pruned` (and was therefore taken out of it), or `kept` (they
+    cannot be read now, it stays too). frames: of all its clips.
+    """
+
+    recording: str
+    state: str
+    trials: int
+    frames: int
+    decoder: str | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,74 +67,185 @@ def preprocess(
     videos: Path | None = None,
     annotations: Path | None = None,
     dlc: Path | None = None,
+    prune: bool = False,
+    workers: int = 0,
+    stall_s: float = STALL_S,
     progress: Progress | None = None,
 ) -> Report:
     """Make or update the cache; only what changed is made again.
 
     A recording that cannot be used is left out, with the reason in the report and in the cache's table of skips; the
-    others go on. Recordings whose files are gone, or cannot be read now, stay. Raises SettingsError, DiscoveryError or
-    CacheError (also if the disk is full: what was finished until then is in the cache).
+    others go on. Recordings whose files are gone stay, unless `prune`; those that cannot be read now stay. workers:
+    processes that decode at the same time, each watched: what says nothing for stall_s seconds is given up; 0: this
+    process alone, unwatched. Raises SettingsError, DiscoveryError or CacheError (also if the disk is full: what was
+    finished until then is in the cache).
     """
-    _check_settings(settings)
-    found = discover(videos, annotations, dlc, settings)
-    reports: list[RecordingReport] = []
-    skipped: list[Skip] = []
+    check_settings(settings)
+    remembered = seen.load(cache)
+    found = discover(videos, annotations, dlc, settings, remembered.header_fault)
     with clip_cache.create(cache, store=settings.store) as writer:
-        named = {files.name for files in found.recordings} | {skip.recording for skip in found.skipped}
-        reports += _keep(writer, set(writer.recordings) - named, "removed")
-        kept = {skip.recording for skip in found.skipped if skip.passing} & set(writer.recordings)
-        reports += _keep(writer, kept, "kept")
-        skipped += _skip(writer, found.skipped, kept)
-        committed = time.monotonic()
-        for files in found.recordings:
-            if files.name in kept:
-                continue
-            try:
-                report, skips = update(writer, files, settings, progress)
-            except UnreadableError as error:
-                report, skips = None, (Skip(files.name, None, str(error), passing=True),)
-            except (VideoError, KeypointError, UnusableError) as error:
-                report, skips = None, (Skip(files.name, None, str(error)),)
-            except OSError as error:  # of the cache: what reads a recording's files raises the others
-                with suppress(OSError):
-                    writer.commit()
-                raise clip_cache.CacheError(
-                    f"{cache}: cannot be written ({error}); what was finished before {files.name} is kept: "
-                    "make room and run preprocess again"
-                ) from error
-            may_pass = any(skip.passing for skip in skips) and files.name in writer.recordings
-            reports += [report] if report else _keep(writer, {files.name}, "kept") if may_pass else []
-            skipped += _skip(writer, skips, {files.name} if may_pass else set())
-            if time.monotonic() - committed > COMMIT_AFTER_S:
-                writer.commit()
-                committed = time.monotonic()
-        for name in set(writer.recordings) - {report.recording for report in reports}:
-            writer.remove(name)
-    reports.sort(key=lambda report: report.recording)
-    skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
-    return Report(tuple(reports), tuple(skipped))
+        run = _Run(writer, settings, found, remembered, progress)
+        run.keep_absent(prune)
+        tasks = run.fresh_or_tasks()
+        try:
+            for result in work_all(
+                tasks,
+                writer.recordings_folder,
+                settings.store,
+                workers=min(workers, len(tasks)),
+                stall_s=stall_s,
+                progress=run.progress,
+            ):
+                run.take(result)
+        except OSError as error:  # of the cache: what reads a recording's files raises others
+            with suppress(OSError):
+                run.commit()
+            raise clip_cache.CacheError(
+                f"{cache}: cannot be written ({error}); what was finished is kept: make room and run preprocess again"
+            ) from error
+        run.drop_unused()
+    folders = {"videos": videos, "annotations": annotations, "dlc": dlc}
+    run.remember({name: str(path.resolve()) if path else None for name, path in folders.items()})
+    return run.report()
 
 
-def _check_settings(settings: PreprocessSettings) -> None:
+def check_settings(settings: PreprocessSettings) -> None:
+    """Raises SettingsError for what can be found wrong before any file is looked at."""
     parse_list(settings.classes, "classes")
     parse_crops(settings.crops, settings.trial_frames)
     parse_frame_size(settings.frame_size)
 
 
-def _keep(writer: clip_cache.CacheWriter, names: Iterable[str], state: str) -> list[RecordingReport]:
-    """Leave recordings of earlier runs as they are, with what was said of their trials."""
-    names = sorted(names)
-    for name in names:
-        writer.keep_skips(name)
-    return [report_of(writer.recordings[name], state) for name in names]
+def report_of(meta: RecordingMeta, state: str) -> RecordingReport:
+    return RecordingReport(meta.recording, state, len(meta.clips), meta.n_frames, meta.decoder, meta.notes)
 
 
-def _skip(writer: clip_cache.CacheWriter, skips: Iterable[Skip], kept: set[str]) -> list[Skip]:
-    """List the skips in the cache; of a kept recording it is said that it is still there."""
-    said = [
-        replace(skip, reason=f"kept as it was: {skip.reason}") if skip.recording in kept and skip.passing else skip
-        for skip in skips
-    ]
-    for skip in said:
-        writer.skip(skip.recording, skip.trial, skip.reason)
-    return said
+class _Run:
+    """One run of the stage: what is in the cache, what was said, what is remembered for the next one."""
+
+    def __init__(
+        self,
+        writer: clip_cache.CacheWriter,
+        settings: PreprocessSettings,
+        found: Discovery,
+        remembered: seen.Seen,
+        progress: Progress | None,
+    ) -> None:
+        self.writer, self.settings, self.found, self.seen = writer, settings, found, remembered
+        self.reports: dict[str, RecordingReport] = {}
+        self.skipped: list[Skip] = []
+        self.kept = {skip.recording for skip in found.skipped if skip.passing} & set(writer.recordings)
+        self.n_tasks = self.n_done = self.n_decoded = 0
+        self.part: dict[str, float] = {}
+        self._show = progress
+        self._n_headers = len(remembered.headers)
+        self._news = False
+        self._started = self._committed = time.monotonic()
+
+    def keep_absent(self, prune: bool) -> None:
+        """Recordings of which no file is there, or not to be read now; and what discovery skipped."""
+        named = {files.name for files in self.found.recordings} | {skip.recording for skip in self.found.skipped}
+        for name in sorted(set(self.writer.recordings) - named):
+            if prune:
+                self.reports[name] = report_of(self.writer.recordings[name], "pruned")
+                self._forget(name)
+            else:
+                self._keep(name, "removed")
+        for name in sorted(self.kept):
+            self._keep(name, "kept")
+        self._skip(self.found.skipped)
+
+    def fresh_or_tasks(self) -> list[Task]:
+        """Take note of what is as it was; the tasks for all others."""
+        tasks = []
+        shaping = seen.shaping_of(self.settings)
+        for files in self.found.recordings:
+            if files.name in self.kept:
+                continue
+            old, known = self.writer.recordings.get(files.name), self.seen.recordings.get(files.name)
+            if old is not None and known is not None and seen.unchanged(files, shaping, old, known):
+                meta = describe(old, files, self.settings)
+                self.take(Result(files.name, "fresh", known.skipped, meta, seen=known))
+            else:
+                path = self.writer.file_of(files.name) if old else None
+                tasks.append(Task(files, self.settings, old, path, known))
+        self.n_tasks, self._started = len(tasks), time.monotonic()
+        self.n_done = 0
+        return tasks
+
+    def take(self, result: Result) -> None:
+        """Put what was made into the cache, and remember what was said."""
+        name = result.recording
+        if result.finished is not None:
+            self.writer.take(result.finished)
+        elif result.meta is not None and result.meta != self.writer.recordings[name]:
+            self.writer.describe(result.meta)
+        if result.state is not None:
+            self.reports[name] = report_of(self.writer.recordings[name], result.state)
+            if result.seen is not None and result.seen is not self.seen.recordings.get(name):
+                self.seen.recordings[name], self._news = result.seen, True
+        elif name in self.writer.recordings and any(skip.passing for skip in result.skipped):
+            self.kept.add(name)
+            self._keep(name, "kept")
+        self._skip(result.skipped)
+        self.n_done += 1
+        self.n_decoded += result.n_decoded
+        self.part.pop(name, None)
+        if self._show and self.n_tasks:
+            self._show(name, self.n_done + sum(self.part.values()), self.n_tasks)
+        if time.monotonic() - self._committed > COMMIT_AFTER_S:
+            self.commit()
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Frames of a recording that is being worked on; (0, 0) while it is something else."""
+        if total:
+            self.part[name] = done / total
+        if self._show:
+            self._show(name, self.n_done + sum(self.part.values()), self.n_tasks)
+
+    def commit(self) -> None:
+        """What was finished so far counts, and is remembered, in this order: what is remembered is in the cache."""
+        self.writer.commit()
+        if self._news:
+            seen.save(self.writer.path, self.seen)
+            self._news = False
+        self._committed = time.monotonic()
+
+    def drop_unused(self) -> None:
+        """Take out recordings of which no trial can be used any more."""
+        for name in set(self.writer.recordings) - set(self.reports):
+            self._forget(name)
+
+    def remember(self, folders: dict[str, str | None]) -> None:
+        """Write down what the next run need not read again. Call when the cache is committed."""
+        settings = asdict(self.settings)
+        if self.n_decoded >= RATE_FRAMES:
+            self.seen.frames_per_s = self.n_decoded / (time.monotonic() - self._started)
+            self._news = True
+        self._news |= (folders, settings) != (self.seen.folders, self.seen.settings)
+        self._news |= len(self.seen.headers) != self._n_headers
+        self.seen.folders, self.seen.settings = folders, settings
+        if self._news:
+            seen.save(self.writer.path, self.seen)
+
+    def report(self) -> Report:
+        """By recording, then trial."""
+        skipped = sorted(self.skipped, key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
+        return Report(tuple(self.reports[name] for name in sorted(self.reports)), tuple(skipped))
+
+    def _forget(self, name: str) -> None:
+        self.writer.remove(name)
+        self._news |= self.seen.recordings.pop(name, None) is not None
+
+    def _keep(self, name: str, state: str) -> None:
+        """Leave a recording of an earlier run as it is, with what was said of its trials."""
+        self.writer.keep_skips(name)
+        self.reports[name] = report_of(self.writer.recordings[name], state)
+
+    def _skip(self, skips: Iterable[Skip]) -> None:
+        """List skips, in the cache too; of a kept recording it is said that it is still there."""
+        for skip in skips:
+            if skip.recording in self.kept and skip.passing:
+                skip = replace(skip, reason=f"kept as it was: {skip.reason}")
+            self.writer.skip(skip.recording, skip.trial, skip.reason)
+            self.skipped.append(skip)

@@ -50,6 +50,11 @@ class Plan:
         return [(trial.first_frame, trial.stop_frame) for trial in self.trials]
 
     @property
+    def frame_index(self) -> np.ndarray:
+        """(n,) int32: the video's frames of all trials, one after the other."""
+        return np.concatenate([np.arange(start, stop, dtype=np.int32) for start, stop in self.ranges])
+
+    @property
     def stop(self) -> int:
         """One past the last frame that is needed."""
         return max((trial.stop_frame for trial in self.trials), default=0)

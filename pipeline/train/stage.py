@@ -53,7 +53,7 @@ from pipeline.train.windows import plan_epoch
 TRAIN_VERSION = 1
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, float, int], None]
 
 
 class TrainingError(ValueError):

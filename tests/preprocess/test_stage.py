@@ -11,6 +11,7 @@ import pytest
 
 import cache as clip_cache
 from pipeline.preprocess.decode import decord
+from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import Report, preprocess
 from pipeline.settings import PreprocessSettings, SettingsError
 
@@ -182,12 +183,12 @@ def test_only_what_changed_is_made_again(one, tmp_path: Path, change, settings, 
     before = clip_cache.open(tmp_path / "cache")
     old_frames, old_print = before[1].frames[:], before.fingerprint
     change(one)
-    decoded: list[int] = []
+    parts: list[float] = []  # of a recording, by its decoded frames
     report = run(
-        tmp_path / "cache", one.folder, lambda name, done, total: decoded.append(done), store=store, **settings
+        tmp_path / "cache", one.folder, lambda name, done, total: parts.append(done % 1), store=store, **settings
     )
     assert [row.state for row in report.recordings] == [state]
-    assert bool(decoded) is ("frames" in state)
+    assert any(parts) is ("frames" in state)
     after = clip_cache.open(tmp_path / "cache")
     assert (after.fingerprint == old_print) is (state == "fresh")
     if "frames" not in state:
@@ -423,7 +424,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(one, tmp_path: Pat
         real(self, frames)
 
     monkeypatch.setattr(clip_cache.writer.Writer, "append_frames", fill)
-    with pytest.raises(clip_cache.CacheError, match=r"No space left on device.*before b is kept: make room"):
+    with pytest.raises(clip_cache.CacheError, match=r"No space left on device.*what was finished is kept: make room"):
         run(tmp_path / "cache", one.folder)
     assert {clip.recording for clip in clip_cache.open(tmp_path / "cache")} == {"a"}
 
@@ -450,11 +451,16 @@ def test_an_interrupted_run_leaves_what_was_there(one, tmp_path: Path) -> None:
     assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["frames"]
 
 
-def test_progress_counts_to_the_last_frame_that_is_needed(one, tmp_path: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    run(tmp_path / "cache", one.folder, lambda *step: seen.append(step))
-    assert seen[0] == ("a", 60, 720)
-    assert seen[-1] == ("a", 720, 720)
+def test_progress_counts_recordings_and_their_frames(one, tmp_path: Path) -> None:
+    """720 of 725 frames are needed, 60 at a time."""
+    one.recording("b.mp4", 360)
+    steps: list[tuple[str, float, int]] = []
+    run(tmp_path / "cache", one.folder, lambda *step: steps.append(step))
+    done = [done for _, done, _ in steps]
+    assert {name for name, _, _ in steps} == {"a", "b"}
+    assert done == sorted(done)
+    assert {60 / 720, 0.5, 1, 1 + 60 / 360, 2} <= set(done)
+    assert {total for _, _, total in steps} == {2}
 
 
 def test_a_recording_without_annotations_beside_annotated_ones(one, tmp_path: Path) -> None:
@@ -520,6 +526,7 @@ def test_the_same_files_give_the_same_cache(one, tmp_path: Path) -> None:
     run(tmp_path / "first", one.folder)
     run(tmp_path / "second", one.folder)
     files = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*") if path.is_file())
+    files.remove(Path(SEEN_FILE))  # says how fast it went, too
     assert files
     for file in files:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
