@@ -8,17 +8,21 @@ Beside it: cache.json (schema version, store) and skipped.csv.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.clip import SCHEMA_VERSION, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT_FILE = "cache.json"
 INDEX_FILE = "index.parquet"
@@ -94,7 +98,7 @@ def write_index(folder: Path, index: Index) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
     replace(folder / INDEX_FILE, buffer.getvalue())
-    replace(folder / SKIPPED_FILE, skipped_table(index.skipped).to_csv(index=False).encode())
+    replace(folder / SKIPPED_FILE, _skipped_csv(index.skipped))
 
 
 def read_index(folder: Path) -> Index:
@@ -120,6 +124,8 @@ def read_index(folder: Path) -> Index:
 
 def skipped_table(skipped: tuple[Skip, ...]) -> pd.DataFrame:
     """Columns recording, trial (empty: the whole recording), reason."""
+    import pandas as pd  # takes longer than opening a cache, which needs none of it
+
     return pd.DataFrame(
         {
             "recording": pd.Series([skip.recording for skip in skipped], dtype="str"),
@@ -127,6 +133,14 @@ def skipped_table(skipped: tuple[Skip, ...]) -> pd.DataFrame:
             "reason": pd.Series([skip.reason for skip in skipped], dtype="str"),
         }
     )
+
+
+def _skipped_csv(skipped: tuple[Skip, ...]) -> bytes:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Skip))
+    writer.writerows(("" if value is None else value for value in vars(skip).values()) for skip in skipped)
+    return file.getvalue().encode()
 
 
 def replace(path: Path, content: bytes | pa.Buffer) -> None:

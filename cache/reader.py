@@ -5,14 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pandas as pd
 
 from cache import fingerprint, index
 from cache.clip import CacheError, ClipRows, Geometry
 from cache.store import Recording
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Frames:

@@ -13,6 +13,7 @@ from pipeline.settings import PreprocessSettings, TrainSettings, flag
 from tests_support import write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]
+HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
 # A flag that is taken away or renamed breaks labs' scripts: change this list only with a note for them.
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
@@ -44,14 +45,18 @@ def flags_of(command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("preprocess", PREPROCESS_FLAGS | {*FOLDERS, "--cache", "--help"}),
+        ("preprocess", PREPROCESS_FLAGS | HOW_FLAGS | {*FOLDERS, "--cache", "--dry-run", "--help"}),
+        ("status", PREPROCESS_FLAGS | {*FOLDERS, "--cache", "--out", "--help"}),
         ("train", TRAIN_FLAGS | {"--cache", "--out", "--config", "--resume", "--force", "--help"}),
         (
             "run",
-            PREPROCESS_FLAGS | TRAIN_FLAGS | {*FOLDERS, "--cache", "--out", "--resume", "--force", "--help"},
+            PREPROCESS_FLAGS
+            | TRAIN_FLAGS
+            | HOW_FLAGS
+            | {*FOLDERS, "--cache", "--out", "--resume", "--force", "--help"},
         ),
     ],
-    ids=["preprocess", "train", "run"],
+    ids=["preprocess", "status", "train", "run"],
 )
 def test_the_flags_are_frozen(command: str, expected: set[str]) -> None:
     shown = flags_of(command)

@@ -63,13 +63,13 @@ class SeenRecording:
 
 @dataclass
 class Seen:
-    """headers: path of a DLC table whose header was good -> its size and date. frames_per_s: of the last decoding.
+    """headers: path of a table -> its size, its date, and what is wrong with it as a DLC table, or None.
 
-    folders, settings: of the last run, so that `status` can repeat it.
+    frames_per_s: of the last decoding. folders, settings: of the last run, so that `status` can repeat it.
     """
 
     recordings: dict[str, SeenRecording] = field(default_factory=dict)
-    headers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    headers: dict[str, tuple[int, int, str | None]] = field(default_factory=dict)
     frames_per_s: float | None = None
     folders: dict[str, str | None] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -77,11 +77,12 @@ class Seen:
     def header_fault(self, path: Path) -> ValueError | None:
         """`discovery.header_fault`, which reads no header twice."""
         name, look = _absolute(path), _look(path)
-        if look is not None and self.headers.get(name) == look:
-            return None
+        known = self.headers.get(name)
+        if known is not None and known[:2] == look:
+            return None if known[2] is None else ValueError(known[2])
         fault = header_fault(path)
-        if fault is None and look is not None and not _is_young(look[1]):
-            self.headers[name] = look
+        if look is not None and not _is_young(look[1]) and not isinstance(fault, UnreadableError):
+            self.headers[name] = (*look, None if fault is None else str(fault))
         return fault
 
 
@@ -90,7 +91,7 @@ def load(cache: Path) -> Seen:
     try:
         values = json.loads((cache / SEEN_FILE).read_text(encoding="utf-8"))
         recordings = {name: _recording(name, each) for name, each in values["recordings"].items()}
-        headers = {name: (int(size), int(mtime_ns)) for name, (size, mtime_ns) in values["headers"].items()}
+        headers = {name: (size, mtime_ns, fault) for name, (size, mtime_ns, fault) in values["headers"].items()}
         if values["versions"] != VERSIONS:
             return Seen()
         return Seen(recordings, headers, values["frames_per_s"], values["folders"], values["settings"])

@@ -17,6 +17,7 @@ from pipeline.preprocess.discovery import Skip
 from pipeline.preprocess.recording import Result, Task, work
 
 ALIVE_S = 0.2  # between two signs of life
+START_S = 120.0  # for a process to start, on a machine that has other things to do
 
 # progress(recording, frames done, frames to do)
 Progress = Callable[[str, int, int], None]
@@ -55,12 +56,12 @@ def work_all(
 
 
 class _Worker:
-    """A process that does one task after another; started again where it died."""
+    """A process that does one task after another; started for its first one, and again after one that it died of."""
 
     def __init__(self, recordings: Path, store: str) -> None:
         self.recordings, self.store = recordings, store
         self.task: Task | None = None
-        self._start()
+        self.process: multiprocessing.process.BaseProcess | None = None
 
     def _start(self) -> None:
         # Spawned, not forked: decord and zarr hang in a process that was forked after they were used.
@@ -72,6 +73,9 @@ class _Worker:
 
     def give(self, task: Task) -> None:
         self.task, self.heard = task, time.monotonic()
+        if self.process is None:
+            self._start()
+            self.heard += START_S
         with suppress(OSError):  # it died meanwhile: `listen` says so
             self.connection.send(task)
 
@@ -92,6 +96,7 @@ class _Worker:
         except _CacheTroubleError as trouble:
             raise trouble.error from None
         except (EOFError, OSError):
+            assert self.process is not None
             self.process.join()
             return self._given_up(f"the process that read it died ({_death(self.process.exitcode)})")
         if 0 < stall_s < time.monotonic() - self.heard:
@@ -102,15 +107,16 @@ class _Worker:
         assert self.task is not None
         name, self.task = self.task.files.name, None
         self.end()
-        self._start()
         return Result(name, None, (Skip(name, None, f"{reason}; the others went on", passing=True),))
 
     def end(self) -> None:
         """Kill it, and delete what it left half made."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-        discard_left_by(self.process.pid, self.recordings)
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.connection.close()
+            discard_left_by(self.process.pid, self.recordings)
+            self.process = None
 
 
 class _CacheTroubleError(Exception):
@@ -133,6 +139,7 @@ def _serve(connection: Connection, recordings: Path, store: str) -> None:
             connection.send((done, total))
 
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send((0, 0))
         while True:
             task = connection.recv()
             try:
