@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,30 @@ from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST
 
-DONE, FAILED, LEFT_OUT = 0, 1, 3
+DONE, FAILED, LEFT_OUT, INTERRUPTED = 0, 1, 3, 130
+
+_LOWER = "lower --batch-size or --train-T, or preprocess with a smaller --img-size"
+_ELSEWHERE = "use --device cpu, or close what else uses the memory"
+
+
+class MemoryShortError(ValueError):
+    """The device or the machine has too little memory; the message says what to lower."""
+
+
+@contextmanager
+def _memory(advice: str) -> Iterator[None]:
+    """Turns what torch and numpy raise where memory runs out into one line with the advice.
+
+    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).strip() or "no more memory"
+        of_memory = ("out of memory", "can't allocate memory", "alloc_failed")
+        if not isinstance(error, MemoryError) and not any(text in said.lower() for text in of_memory):
+            raise
+        raise MemoryShortError(f"out of memory: {advice} ({said.splitlines()[0][:200]})") from None
 
 
 def preprocess(
@@ -29,6 +54,28 @@ def preprocess(
     return report.exit_code
 
 
+def run(
+    first: PreprocessSettings,
+    second: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    videos: Path | None,
+    annotations: Path | None,
+    dlc: Path | None,
+    resume: bool,
+    force: bool,
+) -> int:
+    """`pipeline run`: both stages, after a look at what the second would refuse."""
+    from pipeline.train import stage
+
+    with _memory(_LOWER):
+        stage.check(second, first, cache=cache, out=out, resume=resume, force=force)
+    code = preprocess(first, cache=cache, videos=videos, annotations=annotations, dlc=dlc)
+    return max(code, train(second, cache=cache, out=out, resume=resume, force=force))
+
+
+@_memory(_LOWER)
 def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, force: bool) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import stage as scoring
@@ -49,13 +96,32 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, forc
     return DONE
 
 
-def predict(*, model: Path, videos: Path | None, dlc: Path | None, out: Path, device: str) -> int:
+@_memory(_ELSEWHERE)
+def predict(
+    *,
+    model: Path,
+    videos: Path | None,
+    dlc: Path | None,
+    out: Path,
+    device: str,
+    dlc_scorer: str | None,
+    prefer_filtered: bool | None,
+) -> int:
     """`pipeline predict`: a table per trial, bouts and ethograms."""
     from pipeline.predict import stage
 
     started = time.perf_counter()
     with progress_bar() as progress:
-        done = stage.predict(model, out=out, videos=videos, dlc=dlc, device=device, progress=progress)
+        done = stage.predict(
+            model,
+            out=out,
+            videos=videos,
+            dlc=dlc,
+            device=device,
+            dlc_scorer=dlc_scorer,
+            prefer_filtered=prefer_filtered,
+            progress=progress,
+        )
     _show_report(done.report, out / "cache", time.perf_counter() - started)
     if done.refused:
         table("Refused by the model", ("recording", "reason"), done.refused.items())
@@ -65,6 +131,7 @@ def predict(*, model: Path, videos: Path | None, dlc: Path | None, out: Path, de
     return LEFT_OUT if done.refused else done.report.exit_code
 
 
+@_memory(_ELSEWHERE)
 def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import stage
@@ -161,6 +228,9 @@ def _show_scores(result: Any, where: str) -> None:
     figures += [("keypoint loss", result.model.kp_loss, math.nan)]
     rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
     table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
+    matrix = zip(scores.class_names, scores.confusion.tolist(), strict=True)
+    frames = [(name, *(f"{n:,}" for n in row)) for name, row in matrix]
+    table("Confusion in frames (rows: truth)", ("truth", *scores.class_names), frames, right=scores.class_names)
 
 
 def _number(value: float, digits: int = 3) -> str:
