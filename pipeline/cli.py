@@ -174,11 +174,17 @@ def run(
     """Both stages: preprocess what changed, then train if anything changed."""
     from pipeline import jobs
 
-    first = _settings(PreprocessSettings, config, flags)
-    second = _settings(TrainSettings, config, flags)
-    how = jobs.How(workers, stall_timeout, prune)
-    code = jobs.preprocess(first, cache=cache, folders=jobs.Folders(videos, annotations, dlc), how=how)
-    return max(code, jobs.train(second, cache=cache, out=out, resume=resume, force=force))
+    first, second = _settings(PreprocessSettings, config, flags), _settings(TrainSettings, config, flags)
+    return jobs.run(
+        first,
+        second,
+        cache=cache,
+        out=out,
+        folders=jobs.Folders(videos, annotations, dlc),
+        how=jobs.How(workers, stall_timeout, prune),
+        resume=resume,
+        force=force,
+    )
 
 
 @app.command()
@@ -188,12 +194,21 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="folder for the tables and pictures")],
     videos: VideosOption = None,
     dlc: DlcOption = None,
+    dlc_scorer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dlc-scorer", help="use only DLC tables whose name contains this; default as for the model"),
+    ] = None,
+    prefer_filtered: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(help="use DLC's _filtered table where there are both; default as for the model"),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """New recordings -> behaviour per frame, bouts and ethograms, by a trained model."""
     from pipeline import jobs
 
-    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device))
+    tables: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
+    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device, **tables))
 
 
 @app.command()
@@ -228,6 +243,8 @@ def demo(
     for arguments in [] if only_data else jobs.demo_commands(out):
         print(f"\n$ pipeline {shlex.join(arguments)}", flush=True)
         codes.append(app(arguments, standalone_mode=False) or jobs.DONE)
+        if codes[-1] == jobs.INTERRUPTED:
+            raise typer.Exit(jobs.INTERRUPTED)
     raise typer.Exit(max(codes) if only_data else max(*codes, jobs.show_demo(out)))
 
 
@@ -235,9 +252,11 @@ def main() -> None:
     """The console script: our own errors are one line on stderr, never a traceback."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as done:  # typer turns Ctrl-C into an exit code
+        if done.code == 130:
+            without = " (without --force)" if "--force" in sys.argv else ""
+            print(f"interrupted; the same command{without} goes on from here", file=sys.stderr)
+        raise
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

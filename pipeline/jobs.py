@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,31 @@ from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST
 
-DONE, FAILED, LEFT_OUT, STALE = 0, 1, 3, 4
+DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
+
+_LOWER = "lower --batch-size or --train-T, or preprocess with a smaller --img-size"
+_ELSEWHERE = "use --device cpu, or close what else uses the memory"
+
+
+class MemoryShortError(ValueError):
+    """The device or the machine has too little memory; the message says what to lower."""
+
+
+@contextmanager
+def _memory(advice: str) -> Iterator[None]:
+    """Turns what torch and numpy raise where memory runs out into one line with the advice.
+
+    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).strip() or "no more memory"
+        of_memory = ("out of memory", "can't allocate memory", "alloc_failed")
+        if not isinstance(error, MemoryError) and not any(text in said.lower() for text in of_memory):
+            raise
+        raise MemoryShortError(f"out of memory: {advice} ({said.splitlines()[0][:200]})") from None
 
 
 @dataclass(frozen=True)
@@ -112,16 +136,32 @@ def _run_status(cache: Path, run: Path) -> bool:
 def _about(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    amount = (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
-    return f", in about {amount}"
+    if seconds < 90:
+        return f", in about {math.ceil(seconds)} s"
+    return f", in about {seconds / 60:.0f} min" if seconds < 5400 else f", in about {seconds / 3600:.1f} h"
 
 
+def run(
+    first: PreprocessSettings,
+    second: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    folders: Folders,
+    how: How,
+    resume: bool,
+    force: bool,
+) -> int:
+    """`pipeline run`: both stages, after a look at what the second would refuse."""
+    from pipeline.train import stage
+
+    with _memory(_LOWER):
+        stage.check(second, first, cache=cache, out=out, resume=resume, force=force)
+    code = preprocess(first, cache=cache, folders=folders, how=how)
+    return max(code, train(second, cache=cache, out=out, resume=resume, force=force))
+
+
+@_memory(_LOWER)
 def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, force: bool) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import stage as scoring
@@ -142,13 +182,32 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, forc
     return DONE
 
 
-def predict(*, model: Path, videos: Path | None, dlc: Path | None, out: Path, device: str) -> int:
+@_memory(_ELSEWHERE)
+def predict(
+    *,
+    model: Path,
+    videos: Path | None,
+    dlc: Path | None,
+    out: Path,
+    device: str,
+    dlc_scorer: str | None,
+    prefer_filtered: bool | None,
+) -> int:
     """`pipeline predict`: a table per trial, bouts and ethograms."""
     from pipeline.predict import stage
 
     started = time.perf_counter()
     with progress_bar() as progress:
-        done = stage.predict(model, out=out, videos=videos, dlc=dlc, device=device, progress=progress)
+        done = stage.predict(
+            model,
+            out=out,
+            videos=videos,
+            dlc=dlc,
+            device=device,
+            dlc_scorer=dlc_scorer,
+            prefer_filtered=prefer_filtered,
+            progress=progress,
+        )
     _show_report(done.report, out / "cache", time.perf_counter() - started)
     if done.refused:
         table("Refused by the model", ("recording", "reason"), done.refused.items())
@@ -158,6 +217,7 @@ def predict(*, model: Path, videos: Path | None, dlc: Path | None, out: Path, de
     return LEFT_OUT if done.refused else done.report.exit_code
 
 
+@_memory(_ELSEWHERE)
 def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import stage
@@ -261,6 +321,9 @@ def _show_scores(result: Any, where: str) -> None:
     figures += [("keypoint loss", result.model.kp_loss, math.nan)]
     rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
     table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
+    matrix = zip(scores.class_names, scores.confusion.tolist(), strict=True)
+    frames = [(name, *(f"{n:,}" for n in row)) for name, row in matrix]
+    table("Confusion in frames (rows: truth)", ("truth", *scores.class_names), frames, right=scores.class_names)
 
 
 def _number(value: float, digits: int = 3) -> str:

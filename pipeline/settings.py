@@ -6,6 +6,7 @@ The command line, the TOML file and the record beside each result are all made f
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,
 REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
 # Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
 STALL_S = 300.0
+LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 
 class SettingsError(ValueError):
@@ -159,7 +161,7 @@ class TrainSettings:
 
     epochs: int = setting(200, "loop", "epochs", ge=1)
     batch_size: int = setting(2, "loop", "windows in a batch", ge=1)
-    seed: int = setting(123, "loop", "seed of the split, of the windows and of the augmentation", ge=0)
+    seed: int = setting(123, "loop", "seed of the split, of the windows and of the augmentation", ge=0, le=LARGEST_SEED)
     early_stopping_patience: int = setting(20, "loop", "epochs without a better macro F1 before it stops; 0: off", ge=0)
     use_ema: bool = setting(False, "loop", "validate and save the moving average of the weights")
     ema_decay: float = setting(0.999, "loop", "decay of that average per step", ge=0, lt=1)
@@ -202,7 +204,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def checked(settings: Settings) -> Settings:
-    """The same settings, after checking bounds and choices. Raises SettingsError."""
+    """The same settings, after checking bounds and choices; no number may be infinite. Raises SettingsError."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     for f in dataclasses.fields(settings):
         value, meta = getattr(settings, f.name), f.metadata
@@ -212,6 +214,8 @@ def checked(settings: Settings) -> Settings:
         for key, sign in signs.items():
             if key in meta and not _within(value, key, meta[key]):
                 raise SettingsError(f"--{flag(f.name)} {value}: expected a value {sign} {meta[key]}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"--{flag(f.name)} {value}: expected a finite number")
     return settings
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.cli import main
 from pipeline.settings import PreprocessSettings, TrainSettings, flag
 from tests_support import write_small_cache
 
@@ -31,10 +34,29 @@ TRAIN_FLAGS = {
 }  # fmt: skip
 
 
+ROOT = Path(__file__).parents[1]
+MAIN = "from pipeline.cli import main; main()"
+
+
 def pipeline(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
     environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
+    environment["PYTHONPATH"] = str(ROOT)  # this tree, whatever is installed and from wherever it is called
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command in tmp_path, in this process; returns its exit code and what it wrote to stderr."""
+
+    def call(*arguments: str) -> tuple[object, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code, capsys.readouterr().err
+
+    return call
 
 
 def flags_of(command: str) -> set[str]:
@@ -55,8 +77,13 @@ def flags_of(command: str) -> set[str]:
             | HOW_FLAGS
             | {*FOLDERS, "--cache", "--out", "--resume", "--force", "--help"},
         ),
+        (
+            "predict",
+            {"--model", "--out", "--videos", "--dlc", "--dlc-scorer", "--prefer-filtered", "--device", "--help"},
+        ),
+        ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
     ],
-    ids=["preprocess", "status", "train", "run"],
+    ids=["preprocess", "status", "train", "run", "predict", "evaluate"],
 )
 def test_the_flags_are_frozen(command: str, expected: set[str]) -> None:
     shown = flags_of(command)
@@ -106,6 +133,11 @@ def test_train_shows_scores_and_writes_pictures(small_cache: Path, tmp_path: Pat
     assert scored.returncode == 0, scored.stderr
     table = done.stdout[done.stdout.index("Scores on") : done.stdout.index("Pictures:")]
     assert table.split() == scored.stdout.split()
+    matrix = table[table.index("Confusion in frames (rows: truth)") :].splitlines()
+    names = matrix[1].replace("┃", " ").split()[1:]
+    rows = [line.replace("│", " ").split() for line in matrix[3 : 3 + len(names)]]
+    frames = json.loads((out / "scores.json").read_text())["model"]["confusion"]
+    assert rows == [[name, *map(str, row)] for name, row in zip(names, frames, strict=True)]
 
 
 def test_the_settings_file_is_used(small_cache: Path, tmp_path: Path) -> None:
@@ -125,18 +157,76 @@ def test_the_settings_file_is_used(small_cache: Path, tmp_path: Path) -> None:
         (["train", "--cache", "CACHE", "--out", "run", "--epoch", "3"], 2, "No such option"),
         (["train", "--cache", "CACHE", "--out", "run", "--resume"], 1, "there is no run in run"),
         (["train", "--cache", "CACHE", "--out", "run", "--group-by", "_(q+)_"], 1, "no match in the recording"),
+        (["train", "--cache", "CACHE", "--out", "run", "--group-by", "mouse"], 1, "found 1: mouse; add recordings of"),
+        (
+            ["train", "--cache", "CACHE", "--out", "run", "--split-file", "no.csv"],
+            1,
+            "no.csv: cannot be read as a split: No such file or directory\n",
+        ),
+        (["train", "--cache", "CACHE", "--out", "run", "--lr", "inf"], 2, "--lr inf: expected a finite number"),
+        (
+            ["train", "--cache", "CACHE", "--out", "run", "--seed", str(2**64)],
+            2,
+            "expected a value <= 9223372036854775",
+        ),
+        (
+            ["train", "--cache", "CACHE", "--out", "run", "--pose-width", str(10**15)],
+            1,
+            "error: out of memory: lower --batch-size or --train-T, or preprocess with a smaller --img-size (",
+        ),
         (["evaluate", "--cache", "CACHE", "--model", "nothing.pt"], 1, "no such checkpoint"),
         (["preprocess", "--videos", "nowhere", "--cache", "new"], 1, "nowhere"),
     ],
-    ids=["no cache", "bounds", "merge", "encoder", "unknown flag", "no run", "group", "no model", "no videos"],
+    ids=lambda value: " ".join(value[5:]) or value[0] if isinstance(value, list) else "",
 )
 def test_mistakes_get_one_line_and_an_exit_code(
-    small_cache: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+    small_cache: Path, tmp_path: Path, arguments: list[str], code: int, message: str, refusal
 ) -> None:
-    done = pipeline(*(str(small_cache) if word == "CACHE" else word for word in arguments), cwd=tmp_path)
-    assert message in done.stderr
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
+    arguments = [str(small_cache) if word == "CACHE" else word for word in arguments]
+    found, said = refusal(*arguments)
+    assert message in said
+    assert found == code
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--encoder", "vgg"], "expected cnn, efficientnet_lite0"),
+        (["--merge", "paw_lick=licking"], "'licking' is no class"),
+        (["--merge", "paw_lick"], "expected name=name pairs"),
+        (["--group-by", "("], "not a regular expression"),
+        (["--pose-names", "snout=Nose"], "--pose-names snout=Nose: expected one of mouth"),
+        (["--split-file", "no.csv"], "no.csv: cannot be read as a split"),
+        (["--tcn-kernel", "4"], "expected an odd number of frames"),
+        (["--device", "cuda:77"], "--device cuda:77: not available here"),
+        (["--resume"], "there is no run in run"),
+        (["--resume", "--force"], "give one of them"),
+        (["--out", "."], "the cache lies in it"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_run_finds_what_train_would_refuse_before_it_preprocesses(
+    tmp_path: Path, wrong: list[str], message: str, refusal
+) -> None:
+    _, said = refusal("run", "--videos", ".", "--cache", "cache", "--out", "run", *wrong)
+    assert message in said
+    assert list(tmp_path.iterdir()) == []  # preprocess would have made the cache, or refused the folder
+
+
+def test_an_interruption_says_how_to_go_on(small_cache: Path, tmp_path: Path) -> None:
+    # A shell's background job ignores Ctrl-C; Python's own handler is what a terminal gives.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + MAIN
+    arguments = ["train", "--cache", small_cache, "--out", tmp_path / "run", *QUICK, "--epochs", 10000]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not process.stdout.readline().startswith("Epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors == "interrupted; the same command goes on from here\n"
+    assert process.returncode == 130
 
 
 def test_a_read_only_place_is_said(small_cache: Path, tmp_path: Path) -> None:

@@ -155,6 +155,26 @@ def test_other_keypoints_are_refused_with_the_difference(lab: Path, tmp_path: Pa
     assert len(list((tmp_path / "out" / "trials").iterdir())) == 1
 
 
+def test_the_dlc_table_to_predict_from_can_be_chosen(lab: Path, tmp_path: Path) -> None:
+    """The chosen table is told by a keypoint of its own, which the model refuses by name."""
+    videos = tmp_path / "Videos"
+    shutil.copytree(lab / "new" / "Videos", videos)
+    first = min(videos.glob("*.csv"))
+    stem = min(videos.glob("*.mp4")).stem
+    text = first.read_text()
+    (videos / f"{stem}DLC_second.csv").write_text(text.replace("mouth", "second"))
+    (videos / f"{stem}DLC_second_filtered.csv").write_text(text.replace("mouth", "smoothed"))
+    model = lab / "paw_run" / "best_model_multitask.pt"
+    folders = ["--model", model, "--videos", videos, "--out", tmp_path / "out"]
+    for chosen, said in (
+        ([], "choose one by a part of its name: --dlc-scorer"),
+        (["--dlc-scorer", "second"], "its keypoints are second, tail_base"),
+        (["--dlc-scorer", "second", "--prefer-filtered"], "its keypoints are smoothed, tail_base"),
+    ):
+        done = pipeline("predict", *folders, *chosen, cwd=tmp_path)
+        assert said in " ".join(done.stdout.split()), done.stdout + done.stderr
+
+
 def test_another_size_is_refused_with_the_difference(lab: Path, tmp_path: Path) -> None:
     other = write_small_cache(tmp_path / "cache", recordings=2)
     with pytest.raises(PredictError, match="classes are rest, paw_withdraw"):

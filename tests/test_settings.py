@@ -75,6 +75,8 @@ def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, message
         ({"aug_hflip": 1.5}, "--aug-hflip 1.5: expected a value <= 1"),
         ({"label_smoothing": 1.0}, "--label-smoothing 1.0: expected a value < 1"),
         ({"lr": float("nan")}, "--lr nan: expected a value > 0"),
+        ({"lr": float("inf")}, "--lr inf: expected a finite number"),
+        ({"seed": 2**63}, f"--seed {2**63}: expected a value <= {2**63 - 1}"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

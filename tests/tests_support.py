@@ -47,6 +47,7 @@ def write_recording(
     keypoint_names: tuple[str, ...] = KEYPOINTS,
     class_names: tuple[str, ...] = CLASSES,
     version: str = "1",
+    crop_start: int = 0,
 ) -> None:
     """One recording of the given clips, as the preprocess stage would write it."""
     n, channels = len(clips) * N_FRAMES, clips[0]["frames"].shape[-1]
@@ -63,7 +64,9 @@ def write_recording(
         decoder="pyav" if frames else None,
         keypoint_names=keypoint_names,
         class_names=class_names,
-        clips=tuple(ClipRows(i + 1, i * N_FRAMES, (i + 1) * N_FRAMES, i * N_FRAMES, 0) for i in range(len(clips))),
+        clips=tuple(
+            ClipRows(i + 1, i * N_FRAMES, (i + 1) * N_FRAMES, i * N_FRAMES, crop_start) for i in range(len(clips))
+        ),
         fingerprints={array: f"{name}-{array}-{version}" for array in ("frames", "keypoints", "labels")},
         settings={"img_size": SIDE, "trial_frames": N_FRAMES, "min_frames": N_FRAMES, "crops": ""},
     )

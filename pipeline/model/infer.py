@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -30,27 +31,39 @@ def pick_device(name: str) -> torch.device:
 
 
 def infer(
-    network: Network, clip: Clip, xy_TK2: np.ndarray, visible_TK: np.ndarray, tiles: list[tuple[int, int]]
+    network: Network,
+    clip: Clip,
+    xy_TK2: np.ndarray,
+    visible_TK: np.ndarray,
+    tiles: list[tuple[int, int]],
+    waited: Callable[[float], object] = lambda seconds: None,
 ) -> Output:
     """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip.
 
     tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
+    waited: told the seconds spent waiting for each chunk of frames.
     """
-    outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile) for tile in tiles]
+    outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile, waited) for tile in tiles]
     logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])
     places = [out.xy_BTK2[0].float().cpu() for out in outputs if out.xy_BTK2 is not None]
     return Output(logits_TN, torch.cat(places) if places else None)
 
 
 def _infer_tile(
-    network: Network, clip: Clip, xy_TK2: np.ndarray, visible_TK: np.ndarray, start: int, stop: int
+    network: Network,
+    clip: Clip,
+    xy_TK2: np.ndarray,
+    visible_TK: np.ndarray,
+    start: int,
+    stop: int,
+    waited: Callable[[float], object],
 ) -> Output:
-    chunks = _read_ahead(clip, start, stop) if network.encoder is not None else None
+    chunks = _read_ahead(clip, start, stop, waited) if network.encoder is not None else None
     xy, visible = torch.from_numpy(xy_TK2[start:stop]), torch.from_numpy(visible_TK[start:stop])
     return network.predict_clip(chunks, xy, visible)
 
 
-def _read_ahead(clip: Clip, start: int, stop: int) -> Iterator[np.ndarray]:
+def _read_ahead(clip: Clip, start: int, stop: int, waited: Callable[[float], object]) -> Iterator[np.ndarray]:
     """Frames [start, stop) in chunks; the next one is read while the network looks at this one."""
     edges = [*range(start, stop, CHUNK_FRAMES), stop]
     with ThreadPoolExecutor(1) as reader:
@@ -58,7 +71,14 @@ def _read_ahead(clip: Clip, start: int, stop: int) -> Iterator[np.ndarray]:
         for first, last in pairwise(edges):
             following = reader.submit(clip.frames.__getitem__, slice(first, last))
             if ahead is not None:
-                yield ahead.result()
+                yield _result(ahead, waited)
             ahead = following
         if ahead is not None:
-            yield ahead.result()
+            yield _result(ahead, waited)
+
+
+def _result(ahead: Future[np.ndarray], waited: Callable[[float], object]) -> np.ndarray:
+    started = time.perf_counter()
+    chunk = ahead.result()
+    waited(time.perf_counter() - started)
+    return chunk

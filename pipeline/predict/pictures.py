@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito 2008, rest in light gray so that the behaviours stand out; repeated where there are more classes.
 _COLOURS = ("#d9d9d9", "#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 _ROWS_PER_PICTURE = 40
+_FEW_EPOCHS = 20
 mpl.rcParams["svg.fonttype"] = "none"
 
 
@@ -63,22 +67,38 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], path: P
 
 def learning_curves(history: pd.DataFrame, path: Path) -> Path:
     """Loss of train and validation (computed alike) and the validation scores over the epochs."""
+    _learning_curves(history).savefig(path, dpi=130)
+    return path
+
+
+def _learning_curves(history: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, score = figure.subplots(1, 2)
-    loss.plot(history["epoch"], history["train_loss"], color=_COLOURS[2], label="train")
-    loss.plot(history["epoch"], history["val_loss"], color=_COLOURS[1], linestyle="--", label="validation")
+    _curve(loss, history, "train_loss", color=_COLOURS[2], label="train")
+    _curve(loss, history, "val_loss", color=_COLOURS[1], linestyle="--", label="validation")
     loss.set_ylabel("loss (without augmentation)")
-    loss.set_ylim(bottom=0)
-    score.plot(history["epoch"], history["val_macro_f1"], color=_COLOURS[1], label="macro F1")
-    score.plot(history["epoch"], history["val_segment_f1"], color=_COLOURS[4], linestyle="--", label="segment F1@0.3")
+    loss.set_ylim(0, 1.08 * np.nanmax(history[["train_loss", "val_loss"]].to_numpy(float)))
+    _curve(score, history, "val_macro_f1", color=_COLOURS[1], label="macro F1")
+    _curve(score, history, "val_segment_f1", color=_COLOURS[4], linestyle="--", label="segment F1@0.3")
     score.set_ylabel("validation score")
     score.set_ylim(0, 1)
     for axes in (loss, score):
         axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, history["epoch"].max() + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=130)
-    return path
+        if axes.lines:
+            axes.legend(frameon=False)
+        else:
+            axes.text(0.5, 0.5, "nothing was held out", ha="center", transform=axes.transAxes)
+    return figure
+
+
+def _curve(axes: Axes, history: pd.DataFrame, column: str, **style: Any) -> None:
+    """A column over the epochs, with its points where these are few: one alone makes no line. No figures, no curve."""
+    if history[column].notna().any():
+        marker = "o" if len(history) <= _FEW_EPOCHS else None
+        axes.plot(history["epoch"], history[column], marker=marker, markersize=4, clip_on=False, **style)
 
 
 def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,19 @@ def predict(
     videos: Path | None = None,
     dlc: Path | None = None,
     device: str = "auto",
+    dlc_scorer: str | None = None,
+    prefer_filtered: bool | None = None,
     progress: Progress | None = None,
 ) -> Predicted:
     """Preprocesses new recordings as the model's were, and writes a table per trial, bouts and ethograms into `out`.
 
-    The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError, PredictError.
+    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. The cache lies in
+    out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError, PredictError.
     """
     trained = load_trained(model, pick_device(device))
-    settings = PreprocessSettings(**trained.preprocess)
+    tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
+    given = {name: value for name, value in tables.items() if value is not None}
+    settings = PreprocessSettings(**(trained.preprocess | given))
     report = preprocess(settings, cache=out / "cache", videos=videos, annotations=None, dlc=dlc, progress=progress)
     clips = clip_cache.open(out / "cache")
     # Recordings of an earlier call whose files are not in this one's folders stay in the cache, and are not asked for.
@@ -168,6 +174,8 @@ def _chosen(clips: Cache, split_file: Path, on: str) -> set[str]:
     if on != "val":
         raise PredictError(f"--on {on}: expected val or all")
     val = set(read_split(split_file).val)
+    if not val:
+        raise PredictError(f"{split_file.parent}: this run has no held-out recordings to score; --on all scores all")
     if missing := val - names:
         raise SplitError(f"{split_file}: {len(missing)} held-out recordings are not in the cache ({min(missing)} ...)")
     return val
@@ -175,9 +183,10 @@ def _chosen(clips: Cache, split_file: Path, on: str) -> set[str]:
 
 def _write(result: Evaluation, baseline: Scores, part: Part, trained: Trained, model: Path, out: Path) -> list[Path]:
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
-    losses_found = {"loss": result.loss, "action_loss": result.action_loss, "kp_loss": result.kp_loss}
+    kp_loss = None if math.isnan(result.kp_loss) else result.kp_loss
+    losses_found = {"loss": result.loss, "action_loss": result.action_loss, "kp_loss": kp_loss}
     record: dict[str, Any] = losses_found | {"model": result.scores.as_dict(), "majority": baseline.as_dict()}
-    write_text(out / SCORES, json.dumps(record, indent=1))
+    write_text(out / SCORES, json.dumps(record, indent=1, allow_nan=False))
     strips = [
         Strip(_title(c), t.pred, t.labels, c.source["crop_start"])
         for c, t in zip(part.clips, result.trials, strict=True)

@@ -151,6 +151,10 @@ def _pixels_of_one(
 
 # left and right as words, L and R where a word begins or ends, l and r where they stand alone.
 _SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[LR]|[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])")
+# What is surely a side, also without its partner beside it: the R of R_ear, RPaw and earR, but not that of Rump.
+_SURELY_SIDE = re.compile(
+    r"(?i:left|right)|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
+)
 _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
 _OTHER |= {right: left for left, right in _OTHER.items()}
 
@@ -165,6 +169,18 @@ def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
             if j is not None:
                 pairs.add((min(i, j), max(i, j)))
     return tuple(sorted(pairs))
+
+
+def without_partner(keypoint_names: Sequence[str]) -> tuple[str, ...]:
+    """The keypoints that a mirror would leave on the wrong side: those named after a side that are in no pair.
+
+    All of them where no two are a pair, as where names do not tell the sides; none where all that are left lie midline.
+    """
+    pairs = flip_pairs(keypoint_names)
+    if not pairs:
+        return tuple(keypoint_names)
+    paired = {keypoint_names[i] for pair in pairs for i in pair}
+    return tuple(name for name in keypoint_names if name not in paired and _SURELY_SIDE.search(name))
 
 
 def _mirrored(n_keypoints: int, pairs: Sequence[tuple[int, int]]) -> list[int]:

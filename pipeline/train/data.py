@@ -13,8 +13,18 @@ from cache import Cache, CacheError, Clip, RecordingMeta
 from pipeline.model import pose_graph
 from pipeline.model.network import NetworkConfig
 from pipeline.settings import SettingsError, TrainSettings, parse_map
+from pipeline.train.augment import without_partner
 from pipeline.train.labels import Merge, make_merge
-from pipeline.train.split import Split, SplitError, group_of, load_split, make_split, missing_classes
+from pipeline.train.split import (
+    Split,
+    SplitError,
+    check_pattern,
+    group_of,
+    load_split,
+    make_split,
+    missing_classes,
+    read_split,
+)
 from pipeline.train.stream import ClipData, load_clip
 from pipeline.train.windows import class_counts, rare_boost
 
@@ -43,7 +53,6 @@ class TrainingData:
     """train, val: by the split. train_sample: training clips with about as many frames as val, to compare losses on.
 
     class_counts (N,): labelled training frames. boost (N,): how much more often windows with a class are drawn.
-    fingerprints: recording -> fingerprint of frames, keypoints and labels.
     """
 
     merge: Merge
@@ -56,7 +65,6 @@ class TrainingData:
     original_classes: tuple[str, ...]
     network_config: NetworkConfig
     preprocess: dict[str, Any]
-    fingerprints: dict[str, dict[str, str]]
 
 
 def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -> TrainingData:
@@ -65,10 +73,12 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     Raises SettingsError, SplitError or CacheError where the cache cannot be trained on as asked.
     """
     shown = _common_picture(cache.recordings, settings.encoder)
+    check_settings(settings, cache.class_names)
     merge = make_merge(cache.class_names, settings.merge)
     whole = Part(list(cache), [load_clip(clip, merge, settings.kp_likelihood_thr) for clip in cache])
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
-    split = _split(whole, len(merge.names), settings, say, merge.names)
+    _say_mirror(cache.keypoint_names, settings.aug_hflip, say)
+    split = _split(whole, merge.names, settings, say)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))
     for name, part in (("training", train), ("validation", val)):
@@ -86,8 +96,19 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         original_classes=cache.class_names,
         network_config=_network_config(settings, cache.keypoint_names, merge, shown, say),
         preprocess=shown.settings,
-        fingerprints={meta.recording: meta.fingerprints for meta in cache.recordings},
     )
+
+
+def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
+    """What is wrong with the settings whatever the recordings hold. Raises SettingsError, PoseError or SplitError."""
+    if settings.tcn_kernel % 2 == 0:
+        raise SettingsError(f"--tcn-kernel {settings.tcn_kernel}: expected an odd number of frames")
+    make_merge(class_names, settings.merge)
+    pose_names = parse_map(settings.pose_names, "pose_names")
+    pose_graph.layout(tuple(pose_names.values()), pose_names)
+    check_pattern(settings.group_by)
+    if settings.split_file:
+        read_split(Path(settings.split_file))
 
 
 def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> RecordingMeta:
@@ -109,12 +130,10 @@ def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> Record
     return recordings[0]
 
 
-def _split(
-    whole: Part, n_classes: int, settings: TrainSettings, say: Callable[[str], None], class_names: Sequence[str]
-) -> Split:
+def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say: Callable[[str], None]) -> Split:
     names = sorted({clip.recording for clip in whole.clips})
     by_name = [[d.labels for c, d in zip(whole.clips, whole.data, strict=True) if c.recording == n] for n in names]
-    counts = np.array([class_counts(labels, n_classes) for labels in by_name])
+    counts = np.array([class_counts(labels, len(class_names)) for labels in by_name])
     if settings.split_file:
         split = load_split(Path(settings.split_file), names)
         if settings.group_by:  # a file that has one animal on both sides is refused
@@ -164,8 +183,6 @@ def _network_config(
     _say_pose(keypoint_names, pose_names, say)
     if settings.encoder == "none" and settings.model_type == "multitask":
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
-    if settings.tcn_kernel % 2 == 0:
-        raise SettingsError(f"--tcn-kernel {settings.tcn_kernel}: expected an odd number of frames")
     return NetworkConfig(
         n_classes=len(merge.names),
         keypoint_names=keypoint_names,
@@ -194,6 +211,15 @@ def _say_visible(whole: Part, keypoint_names: Sequence[str], likelihood_thr: flo
         say(
             f"[warning] visible in few frames: {', '.join(rare)}; the others count as missing "
             f"(--kp-likelihood-thr {likelihood_thr:g}: lower it if the tracking is better than that)"
+        )
+
+
+def _say_mirror(keypoint_names: Sequence[str], aug_hflip: float, say: Callable[[str], None]) -> None:
+    """Warns of keypoints that keep their name in a mirrored picture although they change sides there."""
+    if aug_hflip and (alone := without_partner(keypoint_names)):
+        say(
+            f"[warning] --aug-hflip {aug_hflip:g}: no partner to change places with in the mirror has "
+            f"{', '.join(alone)}; name left and right alike (L_paw, R_paw) unless these lie midline, or leave it at 0"
         )
 
 

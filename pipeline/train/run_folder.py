@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run is made from. recordings: name -> fingerprints of frames, keypoints and labels."""
+    """What a run is made from. recordings: name -> fingerprints of frames, keypoints and labels.
+
+    split_file: fingerprint of what the file holds that --split-file names, empty without one.
+    """
 
     settings: dict[str, Any]
     recordings: dict[str, dict[str, str]]
     code: int
+    split_file: str = ""
     finished: bool = False
 
     def differences(self, other: RunRecord) -> list[str]:
@@ -42,6 +47,8 @@ class RunRecord:
             if name not in PLACE_SETTINGS and self.settings.get(name) != other.settings.get(name)
         ]
         lines += _recording_differences(self.recordings, other.recordings)
+        if self.split_file != other.split_file and self.settings.get("split_file") == other.settings.get("split_file"):
+            lines.append("what the split file holds")
         if self.code != other.code:
             lines.append(f"version of the training code: {self.code} -> {other.code}")
         return lines
@@ -80,6 +87,63 @@ def set_aside(out: Path) -> Path:
         number += 1
     out.rename(aside)
     return aside
+
+
+def check_folder(out: Path, settings: dict[str, Any], *, cache: Path, resume: bool, force: bool) -> None:
+    """Raises RunError where `out` cannot take a run of these settings, whatever the cache will hold."""
+    if force and resume:
+        raise RunError("--force trains anew and --resume goes on: give one of them")
+    if cache.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
+    if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
+    if resume:
+        former = read_record(out)
+        if former is None:
+            raise RunError(f"--resume: there is no run in {out}")
+        _refuse_others(out, former.differences(replace(former, settings=settings)))
+
+
+def is_up_to_date(out: Path, record: RunRecord) -> bool:
+    """Whether the same run has been made, and is finished."""
+    former = read_record(out)
+    return bool(former and former.finished and (out / BEST).exists() and not former.differences(record))
+
+
+def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Callable[[str], None]) -> bool:
+    """Whether the run in `out` is gone on with; one that must not be is moved aside. For what is not up to date."""
+    if force and (out / RECORD).exists():
+        say(f"[info] the former run is now in {set_aside(out)}")
+    former = read_record(out)
+    if former is None:
+        return False
+    differences = former.differences(record)
+    if resume:
+        _refuse_others(out, differences)
+        if not (out / LAST).exists():
+            raise RunError(f"--resume: {out} holds no finished epoch; leave --resume out to start")
+        _say_other_course(former.settings, record.settings, say)
+        return True
+    if not differences and (out / LAST).exists():
+        return True
+    for line in differences:
+        say(f"[info] changed since the last run: {line}")
+    say(f"[info] the former run is now in {set_aside(out)}")
+    return False
+
+
+def _refuse_others(out: Path, differences: list[str]) -> None:
+    other = [line for line in differences if line.split(":")[0] not in LENGTH_SETTINGS]
+    if other:
+        raise RunError(f"--resume: {out} was made from something else: {'; '.join(other)}")
+
+
+def _say_other_course(old: dict[str, Any], new: dict[str, Any], say: Callable[[str], None]) -> None:
+    if new["lr_schedule"] == "cosine" and old["epochs"] != new["epochs"]:
+        say(
+            f"[info] epochs: {old['epochs']} -> {new['epochs']}: the cosine of the learning rate now ends at epoch "
+            f"{new['epochs']}, so its course from here on is another, and not that of one run of {new['epochs']} epochs"
+        )
 
 
 def _recording_differences(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> list[str]:

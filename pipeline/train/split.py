@@ -44,14 +44,19 @@ def group_of(name: str, pattern: str) -> str:
     """
     if not pattern:
         return name
-    try:
-        match = re.search(pattern, name)
-    except re.error as error:
-        raise SplitError(f"--group-by {pattern}: not a regular expression: {error}") from None
+    match = check_pattern(pattern).search(name)
     group = match and (match[1] if match.re.groups else match[0])
     if not group:
         raise SplitError(f"--group-by {pattern}: no match in the recording {name}; it must name each one's animal")
     return group
+
+
+def check_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression of --group-by. Raises SplitError where it is none."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise SplitError(f"--group-by {pattern}: not a regular expression: {error}") from None
 
 
 def make_split(
@@ -70,7 +75,7 @@ def make_split(
     if len(unique) < 2:
         raise SplitError(
             f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
-            f"{_some(unique)}; add recordings, or change --group-by"
+            f"{_some(unique)}; add recordings of another animal, or leave --group-by out to split by recording"
         )
     member = np.array([[group == of for of in groups] for group in unique])
     amounts = member @ np.column_stack([np.ones(len(names)), label_counts]).astype(float)
@@ -184,7 +189,8 @@ def _read(path: Path) -> list[dict[str, str]]:
             reader = csv.DictReader(file, restval="")
             columns, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SplitError(f"{path}: cannot be read as a split: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise SplitError(f"{path}: cannot be read as a split: {reason}") from None
     if columns != COLUMNS:
         raise SplitError(f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(columns) or 'none'}")
     return rows

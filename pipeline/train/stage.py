@@ -19,27 +19,26 @@ import pandas as pd
 import torch
 
 import cache as clip_cache
+from cache import fingerprint
 from pipeline.model import checkpoint
-from pipeline.model.encoder import freeze
+from pipeline.model.encoder import freeze, make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
 from pipeline.model.trained import Trained
-from pipeline.settings import TrainSettings
+from pipeline.settings import PreprocessSettings, TrainSettings, parse_list
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
-from pipeline.train.data import Part, TrainingData, prepare
+from pipeline.train.data import Part, TrainingData, check_settings, prepare
 from pipeline.train.metrics import Scores
 from pipeline.train.run_folder import (
     BEST,
     HISTORY,
     LAST,
-    LENGTH_SETTINGS,
-    RECORD,
     SPLIT,
-    RunError,
     RunRecord,
-    read_record,
-    set_aside,
+    check_folder,
+    goes_on,
+    is_up_to_date,
     write_record,
     write_text,
 )
@@ -50,7 +49,7 @@ from pipeline.train.validate import Evaluation, evaluate
 from pipeline.train.windows import plan_epoch
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float, int], None]
@@ -89,21 +88,34 @@ def train(
     An up-to-date run is left alone, an interrupted one goes on where it was; a run of other settings or data is moved
     to OUT.old-N first. Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
     """
-    if cache.resolve().is_relative_to(out.resolve()):
-        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
-    data = prepare(clip_cache.open(cache), settings, say)
-    loop = _Loop(settings, data, out, say, progress)  # finds a wrong --encoder or --device before a run is moved
-    record = RunRecord(dataclasses.asdict(settings), data.fingerprints, TRAIN_VERSION)
-    going_on = _going_on(out, record, resume=resume, force=force, say=say)
-    if going_on == "fresh":
+    check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
+    clips = clip_cache.open(cache)
+    record = _record(settings, clips)
+    if not force and is_up_to_date(out, record):
         say(f"[info] {out} is up to date (--force trains anew)")
         return _outcome("fresh", out)
+    data = prepare(clips, settings, say)
+    loop = _Loop(settings, data, out, say, progress)  # finds a wrong --encoder or --device before a run is moved
+    going_on = goes_on(out, record, resume=resume, force=force, say=say)
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, record)
     save_split(data.split, out / SPLIT)
-    loop.run(resume=going_on == "resume")
+    loop.run(resume=going_on)
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
+
+
+def check(
+    settings: TrainSettings, preprocess: PreprocessSettings, *, cache: Path, out: Path, resume: bool, force: bool
+) -> None:
+    """All that can be found wrong before there is a cache, so that hours of preprocess are not spent in vain.
+
+    preprocess: the settings that will make the cache. Raises what `train` would.
+    """
+    check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
+    check_settings(settings, parse_list(preprocess.classes, "classes"))
+    pick_device(settings.device)
+    make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, preprocess.img_size)
 
 
 class _Loop:
@@ -125,6 +137,7 @@ class _Loop:
             torch.from_numpy(data.class_counts), settings.class_weight_power
         ).to(self.device)
         self.flips = flip_pairs(data.network_config.keypoint_names)
+        self.learns_keypoints = self.network.keypoints is not None and settings.lambda_kp > 0
 
     def run(self, *, resume: bool) -> None:
         if resume:
@@ -142,18 +155,19 @@ class _Loop:
     def _epoch(self, epoch: int) -> dict[str, float]:
         started = time.perf_counter()
         self.say(f"Epoch {epoch + 1}/{self.settings.epochs}")
-        shown, waited = self._train(epoch)
-        seconds = time.perf_counter() - started
+        shown, waited_s = self._train(epoch)
         network = self.average or self.network
         on_train = self._evaluate(network, self.data.train_sample)
         on_val = self._evaluate(network, self.data.val)
+        seconds = time.perf_counter() - started
+        waited_s += on_train.waited_s + on_val.waited_s
         macro_f1 = on_val.scores.macro_f1
         held_out = bool(self.data.val.clips)
         if held_out and epoch >= self.settings.warmup_epochs:
             self.plateau.update(macro_f1)
-        for line in epoch_lines(on_train, on_val, waited / max(seconds, 1e-9)):
+        for line in epoch_lines(on_train, on_val, waited_s / max(seconds, 1e-9)):
             self.say(line)
-        row = _history_row(epoch, shown, seconds, waited, on_train, on_val)
+        row = _history_row(epoch, shown, seconds, waited_s, on_train, on_val)
         if not held_out or self.stopping.update(macro_f1):
             self._save_best(network, epoch, on_val.scores)
         return row
@@ -161,7 +175,10 @@ class _Loop:
     def _train(self, epoch: int) -> tuple[float, float]:
         """One pass over the epoch's windows; returns the mean loss as trained on, and the seconds spent waiting."""
         settings, data = self.settings, self.data
-        windows = plan_epoch(data.train.labels, settings.train_T, data.boost, settings.seed, epoch)
+        windows = plan_epoch(
+            data.train.labels, settings.train_T, data.boost, settings.seed, epoch,
+            labelled_only=not self.learns_keypoints,
+        )  # fmt: skip
         steps = math.ceil(len(windows) / settings.batch_size)
         torch.manual_seed(_mix(settings.seed, epoch))  # dropout
         self.network.train()
@@ -264,36 +281,14 @@ def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: fl
         kept.copy_(now)
 
 
-def _going_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Say) -> str:
-    """new, resume or fresh; moves a former run aside where it must not be gone on with."""
-    if force and resume:
-        raise RunError("--force trains anew and --resume goes on: give one of them")
-    if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
-        raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
-    if force and (out / RECORD).exists():
-        say(f"[info] the former run is now in {set_aside(out)}")
-    former = read_record(out)
-    can_resume = (out / LAST).exists()
-    if former is None:
-        if resume:
-            raise RunError(f"--resume: there is no run in {out}")
-        return "new"
-    differences = former.differences(record)
-    if resume and can_resume:
-        other = [line for line in differences if line.split(":")[0] not in LENGTH_SETTINGS]
-        if other:
-            raise RunError(f"--resume: {out} was made from something else: {'; '.join(other)}")
-        return "resume"
-    if not differences and former.finished and (out / BEST).exists():
-        return "fresh"
-    if not differences and can_resume:
-        return "resume"
-    if resume:
-        raise RunError(f"--resume: {out} holds no finished epoch; leave --resume out to start")
-    for line in differences:
-        say(f"[info] changed since the last run: {line}")
-    say(f"[info] the former run is now in {set_aside(out)}")
-    return "new"
+def _record(settings: TrainSettings, clips: clip_cache.Cache) -> RunRecord:
+    split_file = Path(settings.split_file)
+    return RunRecord(
+        settings=dataclasses.asdict(settings),
+        recordings={meta.recording: meta.fingerprints for meta in clips.recordings},
+        code=TRAIN_VERSION,
+        split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
+    )
 
 
 def _outcome(state: str, out: Path) -> Outcome:
@@ -317,9 +312,9 @@ def _autocast(device: torch.device, amp: bool) -> torch.autocast:
 
 
 def _history_row(
-    epoch: int, shown: float, seconds: float, waited: float, on_train: Evaluation, on_val: Evaluation
+    epoch: int, shown: float, seconds: float, waited_s: float, on_train: Evaluation, on_val: Evaluation
 ) -> dict[str, float]:
-    row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited}
+    row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited_s}
     for part, result in (("train", on_train), ("val", on_val)):
         row |= {f"{part}_loss": result.loss, f"{part}_action_loss": result.action_loss}
         row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_macro_f1": result.scores.macro_f1}

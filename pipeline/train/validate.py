@@ -22,13 +22,17 @@ from pipeline.train.windows import tiles
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Losses over all clips together, in the terms that training minimises, and the scores."""
+    """Losses over all clips together, in the terms that training minimises, and the scores.
+
+    kp_loss: NaN for a network that places no keypoints. waited_s: seconds in which the network waited for frames.
+    """
 
     loss: float
     action_loss: float
     kp_loss: float
     scores: Scores
     trials: list[TrialResult]
+    waited_s: float
 
 
 def evaluate(
@@ -36,15 +40,17 @@ def evaluate(
 ) -> Evaluation:
     """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
     if not part.clips:
-        return Evaluation(math.nan, math.nan, math.nan, score([], class_names), [])
+        return Evaluation(math.nan, math.nan, math.nan, score([], class_names), [], 0.0)
     network.eval()
+    waits: list[float] = []
     outputs = [
-        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T))
+        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append)
         for clip, data in zip(part.clips, part.data, strict=True)
     ]
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
     found = _losses(outputs, part, class_weights_N.cpu(), settings)
-    return Evaluation(float(found.total), float(found.action), float(found.kp), score(trials, class_names), trials)
+    kp_loss = math.nan if network.keypoints is None else float(found.kp)
+    return Evaluation(float(found.total), float(found.action), kp_loss, score(trials, class_names), trials, sum(waits))
 
 
 def _trial(part: Part, index: int, output: Output) -> TrialResult:

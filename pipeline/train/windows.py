@@ -63,15 +63,20 @@ def rare_boost(shares: np.ndarray, threshold: float, cap: float) -> np.ndarray:
     return np.where(rare, np.clip(threshold / np.where(rare, shares, 1), 1, cap), 1.0)
 
 
-def plan_epoch(labels: Sequence[np.ndarray], T: int, boost: np.ndarray, seed: int, epoch: int) -> list[Window]:
+def plan_epoch(
+    labels: Sequence[np.ndarray], T: int, boost: np.ndarray, seed: int, epoch: int, *, labelled_only: bool = False
+) -> list[Window]:
     """The windows of one training epoch, as many as there are tiles, in random order.
 
     labels: merged labels (n_frames,) of each clip, -1 unlabelled. A tile's expected number of windows is proportional
     to the largest boost among its frames. A window drawn for a rare class holds frames of it; any other lies within
-    half a tile of its own. Windows have T frames, clips of up to T frames (or T 0) come whole.
+    half a tile of its own. Windows have T frames, clips of up to T frames (or T 0) come whole. labelled_only leaves out
+    the tiles without a label, from which a model that places no keypoints has nothing to learn.
     """
     rng = np.random.default_rng((seed, epoch))
     all_tiles = every_window([len(labels_T) for labels_T in labels], T)
+    if labelled_only:
+        all_tiles = [tile for tile in all_tiles if (labels[tile.clip][tile.start : tile.stop] >= 0).any()]
     boost_or_1 = np.append(boost, 1.0)  # the last entry is what label -1 indexes
     weights = np.array([boost_or_1[labels[tile.clip][tile.start : tile.stop]].max() for tile in all_tiles])
     return [_place(all_tiles[i], labels[all_tiles[i].clip], T, boost_or_1, rng) for i in _draw(weights, rng)]

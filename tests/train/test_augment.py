@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.model import pose_graph
 from pipeline.settings import TrainSettings
-from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain
+from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain, without_partner
 from pipeline.train.batch import Batch
 
 NAMES = pose_graph.PARTS
@@ -269,6 +269,20 @@ def test_the_batch_itself_is_left_as_it_was() -> None:
 )
 def test_left_and_right_are_found_by_name(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
     assert flip_pairs(names) == pairs
+
+
+@pytest.mark.parametrize(
+    ("names", "alone"),
+    [
+        (NAMES, ()),
+        (("pawL", "pawR", "Rump", "Lip", "tail_base"), ()),
+        (("L_ear", "R_ear", "L_paw", "HindR", "left_eye", "LPaw"), ("L_paw", "HindR", "left_eye", "LPaw")),
+        (("nose", "paw1", "paw2"), ("nose", "paw1", "paw2")),
+    ],
+    ids=["reference", "midline", "a side without its other", "no side is named"],
+)
+def test_keypoints_that_a_mirror_leaves_on_the_wrong_side(names: tuple[str, ...], alone: tuple[str, ...]) -> None:
+    assert without_partner(names) == alone
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pipeline.train import stage
 from pipeline.train.data import prepare
 from pipeline.train.run_folder import BEST, HISTORY, RunError
 from pipeline.train.split import SplitError
-from tests_support import CLASSES, small_clip, write_recording, write_small_cache
+from tests_support import CLASSES, KEYPOINTS, small_clip, write_recording, write_small_cache
 
 LOSSES = ["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_macro_f1"]
 
@@ -108,8 +109,16 @@ def test_resume_with_more_epochs_goes_on(small_cache: Path, quick, tmp_path: Pat
     plateau = {"lr_schedule": "plateau"}  # a cosine's course depends on the number of epochs
     run(small_cache, tmp_path / "long", quick(epochs=3, **plateau))
     run(small_cache, tmp_path / "run", quick(epochs=2, **plateau))
-    run(small_cache, tmp_path / "run", quick(epochs=3, **plateau), resume=True)
+    lines = run(small_cache, tmp_path / "run", quick(epochs=3, **plateau), resume=True)
+    assert not any("cosine" in line for line in lines)
     np.testing.assert_array_equal(losses(tmp_path / "run"), losses(tmp_path / "long"))
+
+
+def test_more_epochs_change_the_course_of_a_cosine_and_that_is_said(small_cache: Path, quick, tmp_path: Path) -> None:
+    run(small_cache, tmp_path / "run", quick(epochs=1))
+    lines = run(small_cache, tmp_path / "run", quick(epochs=2), resume=True)
+    assert any(line.startswith("[info] epochs: 1 -> 2: the cosine of the learning rate") for line in lines)
+    assert len(losses(tmp_path / "run")) == 2
 
 
 def test_resume_refuses_other_settings(small_cache: Path, quick, tmp_path: Path) -> None:
@@ -126,6 +135,15 @@ def test_an_up_to_date_run_is_left_alone(small_cache: Path, quick, tmp_path: Pat
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert run(small_cache, out, quick(epochs=1))[-1] == f"[info] {out} is up to date (--force trains anew)"
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_an_up_to_date_run_reads_no_more_than_the_index(quick, tmp_path: Path) -> None:
+    cache = write_small_cache(tmp_path / "cache", recordings=2)
+    run(cache, tmp_path / "run", quick(epochs=1))
+    shutil.rmtree(cache / "recordings")
+    for resume in (False, True):
+        lines = run(cache, tmp_path / "run", quick(epochs=1), resume=resume)
+        assert lines == [f"[info] {tmp_path / 'run'} is up to date (--force trains anew)"]
 
 
 def test_a_changed_setting_is_named_and_nothing_is_lost(small_cache: Path, quick, tmp_path: Path) -> None:
@@ -241,6 +259,52 @@ def test_unannotated_recordings_train_keypoints_alone(quick, tmp_path: Path) -> 
     assert np.isfinite(losses(tmp_path / "run")).all()
 
 
+@pytest.mark.parametrize(
+    ("model", "drawn"),
+    [({}, 6), ({"model_type": "action_only"}, 2), ({"lambda_kp": 0.0}, 2)],
+    ids=["keypoints", "no head", "no loss"],
+)
+def test_unannotated_clips_are_drawn_only_where_keypoints_are_learned(quick, tmp_path: Path, model, drawn: int) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(4):
+            clip = small_clip(i)
+            if i < 2:
+                clip["labels"] = np.full_like(clip["labels"], -1)
+            write_recording(cache, f"mouse_{i}", [clip])
+    rows = ["mouse_0,a,train", "mouse_1,b,train", "mouse_2,c,train", "mouse_3,d,val"]
+    (tmp_path / "split.csv").write_text("\n".join(["recording,group,part", *rows]) + "\n")
+    steps = []
+    settings = quick(epochs=1, batch_size=1, split_file=str(tmp_path / "split.csv"), **model)
+    run(tmp_path / "cache", tmp_path / "run", settings, progress=lambda what, done, total: steps.append((done, total)))
+    assert steps == [(i + 1, drawn) for i in range(drawn)]
+
+
+def test_a_mirror_swaps_left_and_right(quick, tmp_path: Path) -> None:
+    """To flip every sample is to train on the mirrored recordings, in which L_ and R_ keypoints have changed places."""
+    swapped = [KEYPOINTS.index(name.translate(str.maketrans("LR", "RL"))) for name in KEYPOINTS]
+    for folder, mirrored in (("plain", False), ("mirrored", True)):
+        with clip_cache.create(tmp_path / folder) as cache:
+            for i in range(4):
+                clip = small_clip(i)
+                if mirrored:
+                    clip["frames"] = clip["frames"][:, :, ::-1]
+                    clip["keypoints"] = (clip["keypoints"] * (-1, 1, 1) + (1, 0, 0))[:, swapped].astype(np.float32)
+                write_recording(cache, f"mouse_{i}", [clip])
+    run(tmp_path / "plain", tmp_path / "flipped", quick(epochs=1, aug_hflip=1.0, kp_jitter_std=0.0))
+    run(tmp_path / "mirrored", tmp_path / "run", quick(epochs=1, aug_hflip=0.0, kp_jitter_std=0.0))
+    shown = [pd.read_csv(tmp_path / name / HISTORY)["shown_loss"].item() for name in ("flipped", "run")]
+    assert shown[0] == pytest.approx(shown[1], rel=1e-5)
+
+
+def test_keypoints_that_a_mirror_leaves_on_the_wrong_side_are_named(quick, tmp_path: Path) -> None:
+    names = ("mouth", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "hind_right")
+    path = write_small_cache(tmp_path / "cache", recordings=2, keypoint_names=names)
+    for aug_hflip, said in ((0.5, True), (0.0, False)):
+        lines: list[str] = []
+        prepare(clip_cache.open(path), quick(aug_hflip=aug_hflip), lines.append)
+        assert any("--aug-hflip 0.5" in line and "has L_hindpaw, hind_right;" in line for line in lines) == said
+
+
 def test_keypoints_that_the_threshold_takes_away_are_named(small_cache: Path, quick) -> None:
     lines: list[str] = []
     prepare(clip_cache.open(small_cache), quick(kp_likelihood_thr=0.99), lines.append)
@@ -266,6 +330,7 @@ def test_pose_only_recordings_need_encoder_none(quick, tmp_path: Path) -> None:
         run(path, tmp_path / "run", quick())
     lines = run(path, tmp_path / "run", quick(encoder="none"))
     assert any("learns the behaviour alone" in line for line in lines)
+    assert any(line.startswith("Val loss: ") and line.endswith("kp: none)") for line in lines)
     assert checkpoint.load(tmp_path / "run" / BEST)["network_config"]["encoder"] == "none"
 
 
@@ -354,6 +419,17 @@ def test_a_saved_split_is_used(small_cache: Path, quick, tmp_path: Path) -> None
     settings = quick(split_file=str(tmp_path / "split.csv"))
     data = prepare(clip_cache.open(small_cache), settings, print)
     assert {clip.recording for clip in data.val.clips} == {names[4]}
+
+
+def test_a_split_file_that_was_edited_trains_anew(small_cache: Path, quick, tmp_path: Path) -> None:
+    names = sorted({clip.recording for clip in clip_cache.open(small_cache)})
+    settings = quick(epochs=1, split_file=str(tmp_path / "split.csv"))
+    for held_out in (4, 5):
+        rows = [f"{name},{name},{'val' if i == held_out else 'train'}" for i, name in enumerate(names)]
+        (tmp_path / "split.csv").write_text("\n".join(["recording,group,part", *rows]) + "\n")
+        lines = run(small_cache, tmp_path / "run", settings)
+    assert "[info] changed since the last run: what the split file holds" in lines
+    assert names[5] in (tmp_path / "run" / "split.csv").read_text().split("val")[0].splitlines()[-1]
 
 
 def test_a_device_that_is_not_there_is_said(small_cache: Path, quick, tmp_path: Path) -> None:

@@ -149,3 +149,10 @@ def test_a_plan_depends_on_seed_and_epoch_alone():
 def test_unlabelled_clips_are_shown_too():
     labels = [trial(unlabelled=(0, 360)), trial()]
     assert {w.clip for w in plan_epoch(labels, 180, NO_BOOST, 1, 0)} == {0, 1}
+
+
+def test_what_has_no_label_is_left_out_where_it_teaches_nothing():
+    labels = [trial(unlabelled=(0, 360)), trial(unlabelled=(0, 180)), trial()]
+    for epoch in range(20):
+        windows = plan_epoch(labels, 180, NO_BOOST, 1, epoch, labelled_only=True)
+        assert Counter(w.clip for w in windows) == {1: 1, 2: 2}
