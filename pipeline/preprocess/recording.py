@@ -105,7 +105,7 @@ def _fingerprints(files: RecordingFiles, source: Source, plan: Plan, settings: P
         "ranges": plan.ranges,
         "picture": [source.n_frames, geometry.width, geometry.height],
         "slack": settings.dlc_slack,
-    }
+    } | ({"lag": settings.dlc_lag} if settings.dlc_lag else {})  # caches from before there was a lag stay fresh
     labels = {
         "annotations": [_content(trial.annotation) if trial.annotation else None for trial in plan.trials],
         "clips": [
@@ -238,7 +238,7 @@ def _finish(writer: Writer, job: _Job, decoder: str | None, notes: tuple[str, ..
     )
     writer.finish(
         meta,
-        keypoints=align(job.table, frame_index, geometry.width, geometry.height),
+        keypoints=align(job.table, frame_index, geometry.width, geometry.height, job.settings.dlc_lag),
         labels=np.concatenate([trial.labels for trial in job.plan.trials]),
         frame_index=frame_index,
         time_s=facts.time_s[frame_index] if facts else np.full(len(frame_index), np.nan),

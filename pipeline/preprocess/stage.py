@@ -54,7 +54,7 @@ def preprocess(
     others go on. Recordings whose files are gone, or cannot be read now, stay. Raises SettingsError, DiscoveryError or
     CacheError (also if the disk is full: what was finished until then is in the cache).
     """
-    _check_settings(settings)
+    check_settings(settings)
     found = discover(videos, annotations, dlc, settings)
     reports: list[RecordingReport] = []
     skipped: list[Skip] = []
@@ -94,7 +94,8 @@ def preprocess(
     return Report(tuple(reports), tuple(skipped))
 
 
-def _check_settings(settings: PreprocessSettings) -> None:
+def check_settings(settings: PreprocessSettings) -> None:
+    """Raises SettingsError for a text that cannot be read, before any work."""
     parse_list(settings.classes, "classes")
     parse_crops(settings.crops, settings.trial_frames)
     parse_frame_size(settings.frame_size)
