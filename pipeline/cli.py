@@ -137,6 +137,25 @@ def status(
 
 
 @app.command()
+@with_settings(PreprocessSettings)
+def check(
+    *,
+    videos: VideosOption = None,
+    annotations: AnnotationsOption = None,
+    dlc: DlcOption = None,
+    config: ConfigOption = None,
+    csv: Annotated[Folder, typer.Option("--csv", help="also write the table to this file")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="decode nothing: no count of frames, no lag")] = False,
+    flags: dict[str, Any],
+) -> int:
+    """All that is wrong with a lab's folders, and what preprocess would make of them; writes no cache."""
+    from pipeline import jobs
+
+    settings = _settings(PreprocessSettings, config, flags)
+    return jobs.check(settings, folders=jobs.Folders(videos, annotations, dlc), quick=quick, csv=csv)
+
+
+@app.command()
 @with_settings(TrainSettings)
 def train(
     *,

@@ -7,13 +7,16 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
-from pipeline.train.run_folder import BEST
+from pipeline.train.run_folder import BEST, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
@@ -139,6 +142,25 @@ def _about(seconds: float | None) -> str:
     if seconds < 90:
         return f", in about {math.ceil(seconds)} s"
     return f", in about {seconds / 60:.0f} min" if seconds < 5400 else f", in about {seconds / 3600:.1f} h"
+
+
+def check(
+    settings: PreprocessSettings,
+    *,
+    folders: Folders,
+    quick: bool,
+    csv: Path | None,
+) -> int:
+    """`pipeline check`: a row per trial, all that is wrong, and what the pixels say of the tables' lags."""
+    from pipeline.preprocess import check as stage
+
+    with progress_bar() as progress:
+        checked = stage.check(settings, **vars(folders), quick=quick, progress=progress)
+    _show_checked(checked)
+    if csv:
+        write_text(csv, _checked_table(checked).to_csv(index=False, lineterminator="\n"))
+        say(f"Table: {csv}")
+    return checked.exit_code
 
 
 def run(
@@ -294,6 +316,44 @@ def _show_skipped(skipped: Sequence[Any]) -> None:
     if skipped:
         rows = [(skip.recording, "all" if skip.trial is None else skip.trial, skip.reason) for skip in skipped]
         table("Skipped", ("recording", "trial", "reason"), rows, right=("trial",))
+
+
+def _checked_table(checked: Any) -> pd.DataFrame:
+    """A row per trial, with all that is to be said of it and of its recording."""
+    import pandas as pd  # takes longer than all that a preprocess without news does
+
+    rows = []
+    for row in checked.rows:
+        remarks = checked.remarks_on(row)
+        said = {name: " | ".join(getattr(r, name) for r in remarks) for name in ("reason", "what_to_do")}
+        rows.append(asdict(row) | said)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _show_checked(checked: Any) -> None:
+    trials = _checked_table(checked).drop(columns=["reason", "what_to_do"])
+    shown = [["-" if cell is None or cell == "" else cell for cell in row] for row in trials.to_numpy().tolist()]
+    columns = [str(name).replace("_", " ") for name in trials]
+    table("Trials", columns, shown, right=("trial", "frames", "decoded", "dlc rows", "label rows", "fps", "lag"))
+    if checked.lags:
+        rows = [(name, *_lag_cells(lag)) for name, lag in checked.lags.items()]
+        columns = ["recording", "lag", "surely within", "change at it", "at 0", "keypoints and video"]
+        table("\nRows that the keypoints run ahead of the video", columns, rows, right=columns[1:5])
+    if checked.remarks:
+        rows = [
+            (r.recording, "all" if r.trial is None else r.trial, r.verdict, r.reason, r.what_to_do)
+            for r in checked.remarks
+        ]
+        table("\nTo look at", ("recording", "trial", "verdict", "reason", "what to do"), rows, right=("trial",))
+    n = {verdict: int((trials["verdict"] == verdict).sum()) for verdict in ("ok", "warning", "skipped")}
+    faults = sum(remark.fault for remark in checked.remarks)
+    say(f"{n['ok']} ok, {n['warning']} with a warning, {n['skipped']} skipped; {faults} faults")
+
+
+def _lag_cells(lag: Any) -> tuple[str, ...]:
+    says = f"cannot tell: {lag.unknown}" if lag.unknown else "out of step" if lag.differs else "in step"
+    known = "?" if lag.unknown else f"{lag.lag:+d}" if lag.lag else "0"
+    return known, f"{lag.low} to {lag.high}", _number(lag.change, 1), _number(lag.change_at_0, 1), says
 
 
 def _show_scores(result: Any, where: str) -> None:

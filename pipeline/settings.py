@@ -70,6 +70,14 @@ class PreprocessSettings:
         "a DLC table may have so many rows more or fewer than the video has frames; beyond it the recording is skipped",
         ge=0,
     )
+    dlc_lag: int = setting(
+        0,
+        "data",
+        "row n + this of the DLC table belongs to frame n of the video, in every recording: above 0 where the tables "
+        "run ahead of the videos, below where they run behind; `pipeline check` estimates it",
+        ge=-100,
+        le=100,
+    )
     frame_size: str = setting(
         "",
         "data",

@@ -76,14 +76,14 @@ def read_dlc(path: Path) -> DlcTable:
     return DlcTable(names, frames, values, columns[0][0], notes)
 
 
-def align(table: DlcTable, frame_index: np.ndarray, width: int, height: int) -> np.ndarray:
+def align(table: DlcTable, frame_index: np.ndarray, width: int, height: int, lag: int = 0) -> np.ndarray:
     """Keypoints (T, K, 3) float32 of the video's frames frame_index (T,): x / width, y / height, likelihood.
 
-    By frame number, not by row: NaN where the table has no row of that number.
+    By frame number, not by row: frame n gets the row of number n + lag, NaN where the table has none.
     """
-    place = np.searchsorted(table.frames, frame_index)
-    place = np.minimum(place, len(table.frames) - 1)
-    found = table.frames[place] == frame_index
+    number = frame_index + lag
+    place = np.minimum(np.searchsorted(table.frames, number), len(table.frames) - 1)
+    found = table.frames[place] == number
     values = table.values[place] / np.array([width, height, 1], dtype=np.float32)
     values[~found] = np.nan
     return values.astype(np.float32)

@@ -226,7 +226,7 @@ def _fingerprints(
         "ranges": plan.ranges,
         "picture": [source.n_frames, geometry.width, geometry.height],
         "slack": settings.dlc_slack,
-    }
+    } | ({"lag": settings.dlc_lag} if settings.dlc_lag else {})  # caches from before there was a lag stay fresh
     labels = {
         "annotations": [
             seen.content_of(stamps, trial.annotation) if trial.annotation else None for trial in plan.trials
@@ -343,7 +343,7 @@ def _finish(
     )
     return writer.finish(
         meta,
-        keypoints=align(table, frame_index, geometry.width, geometry.height),
+        keypoints=align(table, frame_index, geometry.width, geometry.height, settings.dlc_lag),
         labels=np.concatenate([trial.labels for trial in job.plan.trials]),
         frame_index=frame_index,
         time_s=time_s,

@@ -118,6 +118,33 @@ def test_keypoints_go_by_frame_number_not_by_row(lab, tmp_path: Path) -> None:
     assert any("has 361 rows (frames 0 to 362), the video 361 frames" in note for note in report.recordings[0].notes)
 
 
+@pytest.mark.parametrize("lag", [3, -2])
+def test_a_lag_moves_the_keypoints_and_nothing_else(one, tmp_path: Path, lag: int) -> None:
+    run(tmp_path / "cache", one.folder)
+    before = clip_cache.open(tmp_path / "cache")
+    kept = [(clip.frames[:], clip.labels) for clip in before]
+    decoded: list[int] = []
+    (row,) = run(tmp_path / "cache", one.folder, lambda *step: decoded.append(1), dlc_lag=lag).recordings
+    assert (row.state, decoded) == ("keypoints", [])
+    for (frames, labels), new in zip(kept, clip_cache.open(tmp_path / "cache"), strict=True):
+        rows = new.frame_index + lag
+        np.testing.assert_allclose(
+            new.keypoints[:, 0, 0] * WIDTH / X_STEP, np.where(rows >= 0, rows, np.nan), atol=1e-2
+        )
+        np.testing.assert_array_equal(new.frames[:], frames)
+        np.testing.assert_array_equal(new.labels, labels)
+    assert [r.state for r in run(tmp_path / "cache", one.folder).recordings] == ["keypoints"]
+    assert clip_cache.open(tmp_path / "cache").fingerprint == before.fingerprint
+
+
+def test_rows_that_a_lag_asks_for_and_the_table_lacks_are_missing(lab, tmp_path: Path) -> None:
+    lab.recording("a.mp4", 360)
+    run(tmp_path / "cache", lab.folder, dlc_lag=5)
+    (clip,) = clip_cache.open(tmp_path / "cache")
+    assert np.isnan(clip.keypoints[-5:]).all()
+    assert not np.isnan(clip.keypoints[:-5]).any()
+
+
 @pytest.mark.parametrize(
     ("n_rows", "slack", "used"), [(370, 10, True), (371, 10, False), (371, 11, True), (349, 10, False)]
 )
@@ -339,6 +366,7 @@ FRESHNESS = {
     "prefer_filtered": (True, "keypoints"),
     "dlc_scorer": ("filtered", "keypoints"),
     "dlc_slack": (5, "keypoints"),
+    "dlc_lag": (2, "keypoints"),
     "frame_size": ("100x100", "fresh"),
     "store": ("hdf5", None),
     "decoder": ("pyav", "frames"),
