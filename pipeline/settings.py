@@ -66,6 +66,13 @@ class PreprocessSettings:
         "a DLC table may have so many rows more or fewer than the video has frames; beyond it the recording is skipped",
         ge=0,
     )
+    max_damaged: float = setting(
+        0.1,
+        "data",
+        "a trial with a larger share of damaged frames is skipped; with fewer, these frames alone are left out",
+        ge=0,
+        le=1,
+    )
     frame_size: str = setting(
         "",
         "data",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache import Geometry, RecordingMeta
-from pipeline.preprocess.decode import VideoFacts, probe
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
+from pipeline.preprocess.probe import VideoFacts, probe
 from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.settings import PreprocessSettings, SettingsError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cache as clip_cache
 from pipeline.preprocess.crop import parse_crops
-from pipeline.preprocess.decode import VideoError
 from pipeline.preprocess.discovery import Skip, discover
 from pipeline.preprocess.keypoints import KeypointError
+from pipeline.preprocess.probe import VideoError
 from pipeline.preprocess.recording import Progress, RecordingReport, report_of, update
 from pipeline.preprocess.source import UnusableError, parse_frame_size
 from pipeline.preprocess.text_table import UnreadableError
