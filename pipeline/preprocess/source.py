@@ -17,6 +17,7 @@ from pipeline.settings import PreprocessSettings, SettingsError
 
 _OUTSIDE_SHARE = 0.05  # of the keypoints may lie outside the picture before that is said
 _SURE = 0.5  # likelihood of the points that the size of an unknown picture is taken from
+_REGULAR = 0.95  # of the times between frames lie within a tenth of the usual one: they come at a constant rate
 _SIZE_PERCENTILE = 99.9  # of their coordinates: one outlier must not set the scale
 
 
@@ -68,6 +69,8 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings) -> Source:
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     """What to say of a table that fits the recording; raises UnusableError for one that does not."""
+    if source.facts:
+        _check_gaps(table, source.facts)
     kind = "video" if source.facts else "recording"
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
     xy = table.values[table.frames < source.n_frames, :, :2]
@@ -97,6 +100,25 @@ def _check_rows(table: DlcTable, n_frames: int, kind: str, slack: int, source_no
         more = "".join(f"; {note}" for note in source_notes)
         raise UnusableError(f"{rows}, {of}: is it of another version of it? (--dlc-slack {slack}){more}")
     return [] if n_inside == n_frames == len(table.frames) else [f"{rows}, {of}"]
+
+
+def _check_gaps(table: DlcTable, facts: VideoFacts) -> None:
+    """Raise UnusableError where frames are missing from the file itself that were there when DLC saw it.
+
+    Containers without a table of their frames (mkv, webm, ts) lose packets without a sign but the gap in time. Where a
+    camera left the frames out, DLC has no rows of them either.
+    """
+    steps = np.diff(facts.time_s)
+    usual = np.median(steps) if len(steps) else math.nan
+    if not usual > 0 or (np.abs(steps / usual - 1) < 0.1).mean() < _REGULAR:
+        return
+    lost = np.round(steps / usual).astype(int) - 1
+    n_lost = int(lost[lost > 0].sum())
+    if n_lost and len(table.frames) - facts.n_frames == n_lost:
+        raise UnusableError(
+            f"the DLC table has {n_lost} rows more than the video has frames, and the video's times jump by as many "
+            f"after frame {int(np.argmax(lost > 0))}: frames were lost after DLC ran; copy the video again"
+        )
 
 
 def _picture_side(files: RecordingFiles, table: DlcTable) -> int:
