@@ -9,6 +9,7 @@ Reading:
         clip.keypoints                         # (T, K, 3) float32: x, y in [0, 1] of the original picture, likelihood
         clip.labels                            # (T,) int16 ids of clip.class_names; -1: not labelled
         clip.frame_index, clip.time_s          # which frame of the video it is, and when it is shown
+        clip.intact                            # (T,) bool; False: the frame is damaged, and black
         clip.source                            # the files it came from
 
 Writing, by one process at a time:
@@ -16,13 +17,13 @@ Writing, by one process at a time:
     with create("CACHE", store="zarr") as cache:
         writer = cache.writer("mouse_1")
         writer.append_frames(frames)           # (n, H, W, C) uint8, as often as needed
-        writer.finish(meta, keypoints=..., labels=..., frame_index=..., time_s=...)
+        writer.finish(meta, keypoints=..., labels=..., frame_index=..., time_s=..., intact=...)
         cache.skip("mouse_2", None, "no DLC table")
 
 `cache.clip` describes the arrays, `cache.fingerprint` tells what is stale. Errors are CacheError.
 """
 
-from cache.clip import SCHEMA_VERSION, UNLABELLED, CacheError, ClipRows, Geometry, RecordingMeta
+from cache.clip import SCHEMA_VERSION, UNLABELLED, CacheError, ClipRows, Damage, Geometry, RecordingMeta
 from cache.reader import Cache, Clip, Frames, open
 from cache.store import Reader, open_reader
 from cache.writer import CacheBusyError, CacheWriter, Finished, Writer, create
@@ -36,6 +37,7 @@ __all__ = [
     "CacheWriter",
     "Clip",
     "ClipRows",
+    "Damage",
     "Finished",
     "Frames",
     "Geometry",

@@ -7,6 +7,8 @@ The arrays of a recording hold all its clips, one after the other; n frames, K k
     labels       (n,) int16: ids of class_names; -1: not labelled
     frame_index  (n,) int32: the frame's number in the video as decoded, from 0
     time_s       (n,) float64: when it is shown; NaN without a video
+    intact       (n,) bool: False for a frame that could not be decoded: it is black, and nothing must be learned or
+                 scored on it; True without a video
 """
 
 from __future__ import annotations
@@ -17,8 +19,14 @@ from typing import Any
 import numpy as np
 
 UNLABELLED = -1
-SCHEMA_VERSION = 1
-ARRAY_DTYPES = {"keypoints": np.float32, "labels": np.int16, "frame_index": np.int32, "time_s": np.float64}
+SCHEMA_VERSION = 2
+ARRAY_DTYPES: dict[str, type[np.generic]] = {
+    "keypoints": np.float32,
+    "labels": np.int16,
+    "frame_index": np.int32,
+    "time_s": np.float64,
+    "intact": np.bool_,
+}
 
 
 class CacheError(ValueError):
@@ -91,10 +99,27 @@ class ClipRows:
     annotation: str | None = None
     stim_frame: int | None = None
 
+    @property
+    def video_range(self) -> tuple[int, int]:
+        """Its frames in the video, half open."""
+        return self.first_frame, self.first_frame + self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Of the n_frames frames of a trial n_damaged are not intact; the trial may have been left out for that."""
+
+    trial: int
+    n_damaged: int
+    n_frames: int
+
 
 @dataclass(frozen=True)
 class RecordingMeta:
-    """Everything about a recording in the cache but its arrays; kept as JSON in the store's attributes."""
+    """Everything about a recording in the cache but its arrays; kept as JSON in the store's attributes.
+
+    damage: of the trials with damaged frames, also of those that are not among the clips.
+    """
 
     recording: str
     video: str | None
@@ -110,6 +135,7 @@ class RecordingMeta:
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
     settings: dict[str, Any] = field(default_factory=dict)
+    damage: tuple[Damage, ...] = ()
 
     @property
     def has_frames(self) -> bool:
@@ -129,7 +155,8 @@ class RecordingMeta:
 
 def meta_to_dict(meta: RecordingMeta) -> dict[str, Any]:
     """Plain values that JSON can hold; `meta_from_dict` reads them."""
-    return vars(meta) | {"geometry": vars(meta.geometry), "clips": [vars(clip) for clip in meta.clips]}
+    lists = {"clips": [vars(clip) for clip in meta.clips], "damage": [vars(damage) for damage in meta.damage]}
+    return vars(meta) | {"geometry": vars(meta.geometry)} | lists
 
 
 def meta_from_dict(values: dict[str, Any]) -> RecordingMeta:
@@ -138,5 +165,6 @@ def meta_from_dict(values: dict[str, Any]) -> RecordingMeta:
     if found != SCHEMA_VERSION:
         raise CacheError(f"recording {values.get('recording')}: schema version {found}, expected {SCHEMA_VERSION}")
     tuples = {name: tuple(values[name]) for name in ("keypoint_names", "class_names", "notes")}
-    clips = tuple(ClipRows(**rows) for rows in values["clips"])
-    return RecordingMeta(**values | tuples | {"clips": clips, "geometry": Geometry(**values["geometry"])})
+    tuples["clips"] = tuple(ClipRows(**rows) for rows in values["clips"])
+    tuples["damage"] = tuple(Damage(**damage) for damage in values["damage"])
+    return RecordingMeta(**values | tuples | {"geometry": Geometry(**values["geometry"])})

@@ -114,6 +114,11 @@ class Clip:
         return self._array("time_s")
 
     @property
+    def intact(self) -> np.ndarray:
+        """(T,) bool: False for a frame that could not be decoded; it is black, and its label and keypoints stand."""
+        return self._array("intact")
+
+    @property
     def keypoint_names(self) -> tuple[str, ...]:
         return self.meta.keypoint_names
 

@@ -102,12 +102,15 @@ class Writer:
         labels: np.ndarray,
         frame_index: np.ndarray,
         time_s: np.ndarray,
+        intact: np.ndarray | None = None,
     ) -> Finished:
         """Write the arrays (n, ...), n rows for all clips together; a recording of `CacheWriter.writer` is then in it.
 
+        intact None: every frame is. `cache.clip` describes the arrays.
         Raises ValueError where rows, frames and clips don't fit each other; what was written is then discarded.
         """
         arrays = {"keypoints": keypoints, "labels": labels, "frame_index": frame_index, "time_s": time_s}
+        arrays["intact"] = np.ones(meta.n_frames, dtype=bool) if intact is None else intact
         try:
             _check(meta, self._recording, (self._arrays.n_frames, *(self._frame_shape or ())), arrays)
             typed = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAY_DTYPES.items()}

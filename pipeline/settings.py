@@ -78,6 +78,13 @@ class PreprocessSettings:
         ge=-100,
         le=100,
     )
+    max_damaged: float = setting(
+        0.1,
+        "data",
+        "a trial with a larger share of damaged frames is skipped; with fewer, these frames alone are left out",
+        ge=0,
+        le=1,
+    )
     frame_size: str = setting(
         "",
         "data",

@@ -20,7 +20,7 @@ HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
 # A flag that is taken away or renamed breaks labs' scripts: change this list only with a note for them.
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
-    "--dlc-scorer", "--dlc-slack", "--dlc-lag", "--frame-size", "--store", "--decoder",
+    "--dlc-scorer", "--dlc-slack", "--dlc-lag", "--max-damaged", "--frame-size", "--store", "--decoder",
 }  # fmt: skip
 TRAIN_FLAGS = {
     "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-width", "--tcn-channels",

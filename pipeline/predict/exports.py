@@ -19,6 +19,7 @@ class Prediction:
     """What a model says of one clip.
 
     labels: (T,) class per frame. probabilities: (T,N). xy_px: (T,K,2) in pixels of the original video, or None.
+    Of a damaged frame nothing is said: -1 and NaN.
     """
 
     clip: Clip
@@ -34,9 +35,12 @@ def trial_name(clip: Clip) -> str:
 
 
 def trial_table(prediction: Prediction, class_names: Sequence[str]) -> pd.DataFrame:
-    """One row a frame: Frame (of the trial), Action (name), VideoFrame, Time_s, p_<class>, <keypoint>_x and _y (px)."""
+    """One row a frame: Frame (of the trial), Action (name), VideoFrame, Time_s, p_<class>, <keypoint>_x and _y (px).
+
+    Of a damaged frame all but Frame, VideoFrame and Time_s are empty.
+    """
     clip = prediction.clip
-    names = np.asarray(class_names, dtype=object)
+    names = np.array([*class_names, ""], dtype=object)  # the last one is what -1 indexes
     columns: dict[str, np.ndarray] = {
         "Frame": clip.source["crop_start"] + np.arange(len(clip)),
         "Action": names[prediction.labels],

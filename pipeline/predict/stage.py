@@ -116,7 +116,10 @@ def predict_clip(trained: Trained, clip: Clip) -> Prediction:
     if output.xy_BTK2 is not None:
         size = np.array([clip.geometry.width, clip.geometry.height], np.float32)
         xy_px = clip.geometry.from_square(output.xy_BTK2.numpy()) * size
-    return Prediction(clip, probabilities_TN.argmax(-1), probabilities_TN, xy_px)
+        xy_px[~clip.intact] = np.nan
+    labels = np.where(clip.intact, probabilities_TN.argmax(-1), clip_cache.UNLABELLED)
+    probabilities_TN[~clip.intact] = np.nan
+    return Prediction(clip, labels, probabilities_TN, xy_px)
 
 
 def evaluate(model: Path, *, cache: Path, on: str = "val", out: Path | None = None, device: str = "auto") -> Evaluated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cache.clip import UNLABELLED
-from pipeline.preprocess.text_table import read_rows
+from pipeline.preprocess.text_table import read_rows, require_content
 
 _EMPTY = ("", "nan")
 MAX_FRAME = 2**31 - 1  # a larger number is a time stamp, or damage
+MAX_BYTES = 2**25  # of an annotation: about a day at 30 frames/s, which takes a gigabyte of memory to read
 
 
 class AnnotationError(ValueError):
@@ -38,6 +40,9 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     Raises AnnotationError; rows are counted as in the file, the header is row 1.
     """
     try:
+        require_content(path)
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"has {size:,} bytes, an annotation has at most {MAX_BYTES:,}: is it one?")
         table = read_rows(path, delimiters=",;\t")
     except ValueError as error:
         raise AnnotationError(f"{path} {error}") from None
@@ -102,7 +107,7 @@ def _stim_frame(path: Path, texts: list[str]) -> int | None:
 def whole_number(text: str) -> int | None:
     """`3` and `3.0` -> 3; None if the text is no whole number, or one beyond +-MAX_FRAME."""
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan  # Python reads 1_0 as 10
     except ValueError:
         return None
     return int(value) if value.is_integer() and abs(value) <= MAX_FRAME else None

@@ -16,14 +16,15 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from cache import Geometry
-from pipeline.preprocess.decode import VideoError, VideoFacts, decode
+from pipeline.preprocess.decode import decode
 from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
+from pipeline.preprocess.probe import VideoError, VideoFacts
 from pipeline.preprocess.source import Source, UnusableError, check_table, source_of
 from pipeline.preprocess.stage import BAD_EXIT_CODE, Progress, check_settings
 from pipeline.preprocess.text_table import UnreadableError, require_content
-from pipeline.preprocess.trials import Plan, Trial, plan_trials
+from pipeline.preprocess.trials import Plan, Trial, damage_note, damage_of, leave_out_damaged, plan_trials
 from pipeline.settings import PreprocessSettings
 
 T = TypeVar("T")
@@ -159,6 +160,7 @@ class _Look:
     table: DlcTable | None = None
     plan: Plan | None = None
     decoded: int | None = None
+    intact: list[np.ndarray] = field(default_factory=list)
     lag: LagEstimate | None = None
     faults: list[Skip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -218,24 +220,35 @@ def _plan(look: _Look) -> None:
 def _decode(look: _Look, video: Path, facts: VideoFacts, geometry: Geometry, progress: Progress | None) -> None:
     """Decode the whole video, once, and estimate the lag of a table that fits it on the way."""
 
-    def blocks(stop: int) -> Iterator[np.ndarray]:
+    def blocks(stop: int) -> Iterator[Block]:
         return _gray(video, facts, geometry, look.settings.decoder, stop)
 
-    frames = _watched(blocks(facts.n_frames), look.files.name, facts.n_frames, progress)
+    frames = _watched(blocks(facts.n_frames), look, facts.n_frames, progress)
     try:
         if look.table and not look.faults:
             around = np.arange(-MAX_LAG, facts.n_frames + MAX_LAG)
             keypoints = align(look.table, around, geometry.width, geometry.height, look.settings.dlc_lag)
             keypoints[..., :2] = geometry.to_square(keypoints[..., :2])
             look.lag = estimate_lag(frames, keypoints)
-        else:
-            deque(frames, maxlen=0)
-        look.decoded = facts.n_frames
+        deque(frames, maxlen=0)
+        _note_damage(look)
     except VideoError as error:
         _note_or_fault(look, str(error), blocks)
 
 
-def _note_or_fault(look: _Look, reason: str, blocks: Callable[[int], Iterator[np.ndarray]]) -> None:
+def _note_damage(look: _Look) -> None:
+    """Frames that cannot be decoded: of which trials, and which of these are then left out."""
+    intact, plan = np.concatenate(look.intact), look.plan
+    look.decoded = int(intact.sum())
+    if intact.all() or plan is None:
+        return
+    look.lag = None  # black frames look like motion
+    in_trials = damage_note(plan.frame_index, intact[plan.frame_index])
+    look.notes += in_trials or [f"{len(intact) - look.decoded} frames of the video are damaged, none of a trial"]
+    look.plan = leave_out_damaged(plan, look.files.name, damage_of(plan, intact), look.settings.max_damaged)
+
+
+def _note_or_fault(look: _Look, reason: str, blocks: Callable[[int], Iterator[Block]]) -> None:
     """A video that breaks off after the last trial is used all the same."""
     stop = look.plan.stop if look.plan else 0
     try:
@@ -248,22 +261,30 @@ def _note_or_fault(look: _Look, reason: str, blocks: Callable[[int], Iterator[np
         look.faults.append(Skip(look.files.name, None, reason))
 
 
-def _gray(video: Path, facts: VideoFacts, geometry: Geometry, wanted: str, stop: int) -> Iterator[np.ndarray]:
-    """Frames [0, stop) as gray blocks (n, S, S). Raises VideoError where preprocess would leave the recording out."""
+Block = tuple[np.ndarray, np.ndarray]
+
+
+def _gray(video: Path, facts: VideoFacts, geometry: Geometry, wanted: str, stop: int) -> Iterator[Block]:
+    """Frames [0, stop) as gray blocks (n, S, S), and which of them are intact (n,).
+
+    Raises VideoError where preprocess would leave the recording out.
+    """
     if wanted == "decord" and facts.distrust:
         raise VideoError(f"{video}: decord gives wrong frames here, in silence: {facts.distrust}; use --decoder auto")
     # With `auto` PyAV has the last word: it takes over whatever decord cannot read.
     decoder = "decord" if wanted == "decord" else "pyav"
-    for block in decode(video, facts, stop=stop, geometry=geometry, channels=1, decoder=decoder):
-        yield block[..., 0]
+    for block, intact in decode(video, facts, stop=stop, geometry=geometry, channels=1, decoder=decoder):
+        yield block[..., 0], intact
 
 
-def _watched(blocks: Iterable[np.ndarray], name: str, n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
+def _watched(blocks: Iterable[Block], look: _Look, n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
+    """The pixels alone; which frames are intact is added to the look."""
     n_done = 0
-    for block in blocks:
+    for block, intact in blocks:
         n_done += len(block)
+        look.intact.append(intact.copy())
         if progress:
-            progress(name, n_done, n_frames)
+            progress(look.files.name, n_done, n_frames)
         yield block
 
 

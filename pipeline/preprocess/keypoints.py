@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,15 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from pipeline.preprocess.annotations import MAX_FRAME, whole_number
+from pipeline.preprocess.annotations import MAX_FRAME
+from pipeline.preprocess.number_table import Block, read_numbers
 from pipeline.preprocess.text_table import UnreadableError, read_rows, require_content
 
 COORDS = ("x", "y", "likelihood")
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
-_MISSING = ("", "nan", "na")
+
+# (scorer, [individual,] bodypart, coord) of each column after the first
+Columns = Sequence[tuple[str, ...]]
 
 
 class KeypointError(ValueError):
@@ -60,20 +63,22 @@ def check_header(path: Path) -> None:
 
 
 def read_dlc(path: Path) -> DlcTable:
-    """A .csv or .h5 table. Raises KeypointError."""
-    columns, frames, cells = _read_csv(path) if path.suffix.lower() == ".csv" else _read_h5(path)
-    if len(frames) == 0:
-        raise KeypointError(f"{path}: no rows below the header")
-    if frames.min() < 0:
-        raise KeypointError(f"{path}: frame number {frames.min()}, expected 0 or more")
-    order = np.argsort(frames, kind="stable")
-    frames, cells = frames[order], cells[order]
-    doubles = frames[1:][np.diff(frames) == 0]
-    if len(doubles):
-        raise KeypointError(f"{path}: frame {doubles[0]} has more than one row")
-    names, places = _keypoint_columns(path, columns)
-    values, notes = _gather(path, names, places, cells)
-    return DlcTable(names, frames, values, columns[0][0], notes)
+    """A .csv or .h5 table. Raises KeypointError, also for one that does not fit the memory."""
+    try:
+        columns, blocks = _open_csv(path) if path.suffix.lower() == ".csv" else _read_h5(path)
+        names, places = _keypoint_columns(path, columns)
+        parts = [(frames, *_points(cells, places)) for frames, cells in blocks]
+        if not parts:
+            raise KeypointError(f"{path}: no rows below the header")
+        frames = np.concatenate([part[0] for part in parts])
+        values = np.concatenate([part[1] for part in parts])
+        n_zero = sum(part[2] for part in parts)
+        del parts
+        frames, values = _in_order(path, frames, values)
+    except MemoryError:
+        size = path.stat().st_size / 1e9
+        raise KeypointError(f"{path}: does not fit into this machine's memory ({size:.1f} GB)") from None
+    return DlcTable(names, frames, values, columns[0][0], _notes(places, n_zero, values))
 
 
 def align(table: DlcTable, frame_index: np.ndarray, width: int, height: int, lag: int = 0) -> np.ndarray:
@@ -107,46 +112,24 @@ def _csv_header(rows: list[list[str]]) -> tuple[int, list[tuple[str, ...]]]:
     raise ValueError(f"has no DLC header (rows scorer, bodyparts, coords), its first cells are {titles}")
 
 
-def _read_csv(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]:
-    """Columns, frame numbers and cells; pandas' own header reading loses the first row where that is empty."""
+def _open_csv(path: Path) -> tuple[Columns, Iterator[Block]]:
+    """Columns and blocks; pandas' own header reading loses the first row where that is empty."""
     try:
-        rows = read_rows(path)
-        n_header, columns = _csv_header(rows)
+        n_header, columns = _csv_header(read_rows(path, limit=len(_LEVELS)))
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
     except ValueError as error:
         raise KeypointError(f"{path} {error}") from None
-    while not any(rows[-1]):  # spreadsheets leave rows of commas at the end
-        rows.pop()
-    frames, cells = [], []
-    for i, row in enumerate(rows[n_header:], start=n_header + 1):
-        if not row:
-            continue
-        if len(row) != len(columns) + 1:
-            raise KeypointError(
-                f"{path} row {i}: {len(row)} cells, expected {len(columns) + 1}; is the file cut short?"
-            )
-        frame = whole_number(row[0])
-        if frame is None:
-            raise KeypointError(f"{path} row {i}: frame number {row[0]!r} is not a whole number below 2^31")
-        frames.append(frame)
-        cells.append(_numbers(path, i, row[1:], columns))
-    return columns, np.array(frames, dtype=np.int64), np.array(cells, dtype=np.float64).reshape(-1, len(columns))
+    return columns, _csv_blocks(path, n_header, columns)
 
 
-def _numbers(path: Path, row: int, texts: list[str], columns: Sequence[tuple[str, ...]]) -> list[float]:
+def _csv_blocks(path: Path, n_header: int, columns: Columns) -> Iterator[Block]:
     try:
-        return [float(text) if text else np.nan for text in texts]
-    except ValueError:
-        pass
-    numbers = []
-    for text, column in zip(texts, columns, strict=True):
-        try:
-            numbers.append(np.nan if text.lower() in _MISSING else float(text))
-        except ValueError:
-            title = " ".join(column[1:])
-            raise KeypointError(f"{path} row {row}, column {title}: {text!r} is not a number") from None
-    return numbers
+        yield from read_numbers(path, n_header, [" ".join(column[1:]) for column in columns])
+    except UnreadableError as error:
+        raise UnreadableError(f"{path} {error}") from None
+    except ValueError as error:
+        raise KeypointError(f"{path} {error}") from None
 
 
 def _read_hdf(path: Path, rows: int | None = None) -> pd.DataFrame:
@@ -163,7 +146,7 @@ def _read_hdf(path: Path, rows: int | None = None) -> pd.DataFrame:
     return table
 
 
-def _read_h5(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]:
+def _read_h5(path: Path) -> tuple[Columns, list[Block]]:
     table = _read_hdf(path)
     _check_levels(path, table)
     frames = pd.to_numeric(pd.Series(table.index), errors="coerce").to_numpy(dtype=np.float64)
@@ -176,7 +159,7 @@ def _read_h5(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]
     except (ValueError, TypeError) as error:
         raise KeypointError(f"{path}: a cell is not a number: {error}") from None
     columns = [tuple(str(part) for part in column) for column in table.columns]
-    return columns, frames.astype(np.int64), cells
+    return columns, [(frames.astype(np.int64), cells)] if len(frames) else []
 
 
 def _check_levels(path: Path, table: pd.DataFrame) -> None:
@@ -185,36 +168,57 @@ def _check_levels(path: Path, table: pd.DataFrame) -> None:
         raise KeypointError(f"{path}: header levels {found}, expected scorer, bodyparts, coords and keypoints in them")
 
 
-def _keypoint_columns(path: Path, columns: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[dict[str, int]]]:
-    """Keypoint names in order of appearance, and of each the column of x, y and likelihood."""
+def _keypoint_columns(path: Path, columns: Columns) -> tuple[tuple[str, ...], list[dict[str, int]]]:
+    """Keypoint names in order of appearance, and of each the column of x, y and, if there is one, likelihood."""
     places: dict[str, dict[str, int]] = {}
     for i, (_scorer, *individual_and_part, coord) in enumerate(columns):
         of_keypoint = places.setdefault("_".join(individual_and_part), {})
         if coord in of_keypoint:
             raise KeypointError(f"{path}: {' '.join(individual_and_part)} has two columns {coord}; one network a table")
         of_keypoint[coord] = i
+    expected = COORDS if any("likelihood" in of_keypoint for of_keypoint in places.values()) else COORDS[:2]
+    for name, of_keypoint in places.items():
+        for coord in expected:
+            if coord not in of_keypoint:
+                raise KeypointError(f"{path}: {name} has no column {coord}, found {', '.join(of_keypoint)}")
     return tuple(places), list(places.values())
 
 
-def _gather(
-    path: Path, names: tuple[str, ...], places: list[dict[str, int]], cells: np.ndarray
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Values (n, K, 3) float32 from cells (n, columns), and what to say of them."""
-    has_likelihood = any("likelihood" in columns for columns in places)
-    expected = COORDS if has_likelihood else COORDS[:2]
-    values = np.ones((len(cells), len(names), 3), dtype=np.float32)
-    for k, (name, columns) in enumerate(zip(names, places, strict=True)):
-        for i, coord in enumerate(expected):
-            if coord not in columns:
-                raise KeypointError(f"{path}: {name} has no column {coord}, found {', '.join(columns)}")
-            values[:, k, i] = cells[:, columns[coord]]
+def _points(cells: np.ndarray, places: list[dict[str, int]]) -> tuple[np.ndarray, int]:
+    """Values (n, K, 3) float32 from cells (n, columns), and how many points of them are exactly (0, 0).
+
+    Those are no place that a network finds but what some programs write for a missing point: they become NaN.
+    """
+    values = np.ones((len(cells), len(places), 3), dtype=np.float32)
+    for k, columns in enumerate(places):
+        for i, coord in enumerate(COORDS):
+            if coord in columns:
+                with np.errstate(over="ignore"):  # a number beyond float32 is infinite, so missing
+                    values[:, k, i] = cells[:, columns[coord]]
     values[~np.isfinite(values)] = np.nan
-    notes: tuple[str, ...] = (
-        () if has_likelihood else ("the DLC table has no likelihood: every point in it counts as certain",)
-    )
-    # (0, 0) to the last digit is no place that a network finds but what some programs write for a missing point.
     zero = (values[..., :2] == 0).all(axis=-1)
-    if zero.any():
-        notes += (f"{zero.sum():,} of {zero.size:,} points in the DLC table are exactly (0, 0): they count as missing",)
     values[zero | np.isnan(values[..., :2]).any(axis=-1)] = np.nan
-    return values, notes
+    return values, int(zero.sum())
+
+
+def _in_order(path: Path, frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sorted by frame. Raises KeypointError for a negative frame number and for one that stands twice."""
+    if frames.min() < 0:
+        raise KeypointError(f"{path}: frame number {frames.min()}, expected 0 or more")
+    if (np.diff(frames) < 0).any():
+        order = np.argsort(frames, kind="stable")
+        frames, values = frames[order], values[order]
+    doubles = frames[1:][np.diff(frames) == 0]
+    if len(doubles):
+        raise KeypointError(f"{path}: frame {doubles[0]} has more than one row")
+    return frames, values
+
+
+def _notes(places: list[dict[str, int]], n_zero: int, values: np.ndarray) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    if "likelihood" not in places[0]:
+        notes += ("the DLC table has no likelihood: every point in it counts as certain",)
+    if n_zero:
+        n_points = values.shape[0] * values.shape[1]
+        notes += (f"{n_zero:,} of {n_points:,} points in the DLC table are exactly (0, 0): they count as missing",)
+    return notes

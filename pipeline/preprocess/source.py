@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache import Geometry, RecordingMeta
-from pipeline.preprocess.decode import VideoSummary, probe
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
+from pipeline.preprocess.probe import VideoSummary, probe
 from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.settings import PreprocessSettings, SettingsError
 
@@ -74,6 +74,8 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings, known: VideoS
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     """What to say of a table that fits the recording; raises UnusableError for one that does not."""
+    if source.summary:
+        _check_gaps(table, source.summary)
     kind = "video" if source.summary else "recording"
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
     xy = table.values[table.frames < source.n_frames, :, :2]
@@ -103,6 +105,19 @@ def _check_rows(table: DlcTable, n_frames: int, kind: str, slack: int, source_no
         more = "".join(f"; {note}" for note in source_notes)
         raise UnusableError(f"{rows}, {of}: is it of another version of it? (--dlc-slack {slack}){more}")
     return [] if n_inside == n_frames == len(table.frames) else [f"{rows}, {of}"]
+
+
+def _check_gaps(table: DlcTable, video: VideoSummary) -> None:
+    """Raise UnusableError where frames are missing from the file itself that were there when DLC saw it.
+
+    Containers without a table of their frames (mkv, webm, ts) lose packets without a sign but the gap in time. Where a
+    camera left the frames out, DLC has no rows of them either.
+    """
+    if video.n_lost and len(table.frames) - video.n_frames == video.n_lost:
+        raise UnusableError(
+            f"the DLC table has {video.n_lost} rows more than the video has frames, and the video's times jump by as "
+            f"many after frame {video.lost_after}: frames were lost after DLC ran; copy the video again"
+        )
 
 
 def _picture_side(files: RecordingFiles, table: DlcTable) -> int:

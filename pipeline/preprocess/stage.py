@@ -13,8 +13,9 @@ from cache import RecordingMeta
 from pipeline.preprocess import seen
 from pipeline.preprocess.crop import parse_crops
 from pipeline.preprocess.discovery import Discovery, Skip, discover
-from pipeline.preprocess.recording import Result, Task, describe
+from pipeline.preprocess.recording import Result
 from pipeline.preprocess.source import parse_frame_size
+from pipeline.preprocess.staleness import Task, describe
 from pipeline.preprocess.workers import work_all
 from pipeline.settings import STALL_S, PreprocessSettings, parse_list
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cache import RecordingMeta, index
 from pipeline.preprocess import seen
-from pipeline.preprocess.decode import VideoError, VideoFacts, decode, probe
+from pipeline.preprocess.decode import decode
 from pipeline.preprocess.discovery import Skip, discover
 from pipeline.preprocess.keypoints import KeypointError
-from pipeline.preprocess.recording import Examined, Job, Task, examine
+from pipeline.preprocess.probe import VideoError, VideoFacts, probe
 from pipeline.preprocess.source import UnusableError
 from pipeline.preprocess.stage import Progress, check_settings
+from pipeline.preprocess.staleness import Examined, Job, Task, examine
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
 
@@ -128,7 +129,7 @@ def _tried_rate(job: Job) -> float | None:
             video, facts, stop=job.plan.stop, geometry=job.source.geometry, channels=job.task.settings.channels,
             decoder="pyav",
         )  # fmt: skip
-        n_frames = sum(len(block) for block in islice(blocks, TRIED_BLOCKS))
+        n_frames = sum(len(block) for block, _ in islice(blocks, TRIED_BLOCKS))
     except VideoError:
         return None
     return n_frames / (time.perf_counter() - started)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
+
+MAX_LINE = 2**24  # characters; a file of one endless line must not fill the memory
 
 
 class UnreadableError(ValueError):
@@ -30,19 +35,36 @@ def read_rows(path: Path, delimiters: str = ",", limit: int | None = None) -> li
     require_content(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(delimiters, key=first.count)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows: list[list[str]] = []
-            for row in reader:
-                if limit is not None and len(rows) == limit:
-                    break
-                rows.append([cell.strip() for cell in row])
-            return rows
+            delimiter = delimiters
+            if len(delimiters) > 1:
+                first = next(_lines(file), "")
+                file.seek(0)
+                delimiter = max(delimiters, key=first.count)
+            return list(islice(parse_rows(file, delimiter), limit))
     except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text; save it as CSV UTF-8") from None
+        raise ValueError(_NOT_UTF8) from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+
+
+def parse_rows(file: TextIO, delimiter: str = ",") -> Iterator[list[str]]:
+    """Rows of stripped text of a file that was opened with newline="". Raises as `read_rows` does."""
+    try:
+        for row in csv.reader(_lines(file), delimiter=delimiter, strict=True):
+            yield [cell.strip() for cell in row]
+    except UnicodeDecodeError:
+        raise ValueError(_NOT_UTF8) from None
     except csv.Error as error:
         raise ValueError(f"is not a table of comma-separated values: {error}") from None
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+
+
+_NOT_UTF8 = "is not UTF-8 text; save it as CSV UTF-8"
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise ValueError(f"has a line of more than {MAX_LINE:,} characters: is it a table?")
+        yield line

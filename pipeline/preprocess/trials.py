@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cache.clip import UNLABELLED, ClipRows
+from cache.clip import UNLABELLED, ClipRows, Damage
 from pipeline.preprocess.annotations import AnnotationError, read_annotation
 from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
 from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.settings import PreprocessSettings, parse_list
+
+_NAMED_STRETCHES = 5  # of damaged frames in a note
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,14 @@ class Plan:
         return [(trial.first_frame, trial.stop_frame) for trial in self.trials]
 
     @property
+    def n_frames(self) -> int:
+        """Of all trials."""
+        return sum(len(trial.labels) for trial in self.trials)
+
+    @property
     def frame_index(self) -> np.ndarray:
-        """(n,) int32: the video's frames of all trials, one after the other."""
-        return np.concatenate([np.arange(start, stop, dtype=np.int32) for start, stop in self.ranges])
+        """(n_frames,) int32: the video's frames of all trials, as they lie in the cache."""
+        return np.concatenate([np.arange(start, stop) for start, stop in self.ranges]).astype(np.int32)
 
     @property
     def stop(self) -> int:
@@ -94,6 +101,45 @@ def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettin
             notes.append(f"trial {trial.number}: StimFrame {trial.stim_frame} lies outside the trial, not used")
             trials[i] = replace(trial, stim_frame=None)
     return Plan(tuple(trials), tuple(skipped), tuple(notes))
+
+
+def damage_of(plan: Plan, intact: np.ndarray) -> tuple[Damage, ...]:
+    """Of the trials that have damaged frames; intact (n,) bool is of the recording's frames, from its first on."""
+    counts = {trial.number: intact[trial.first_frame : trial.stop_frame] for trial in plan.trials}
+    return tuple(Damage(number, int((~kept).sum()), len(kept)) for number, kept in counts.items() if not kept.all())
+
+
+def leave_out_damaged(plan: Plan, recording: str, damage: Sequence[Damage], max_damaged: float) -> Plan:
+    """The plan with trials of which more than a share of max_damaged is damaged among the skipped ones."""
+    planned = {trial.number for trial in plan.trials}
+    bad = [each for each in damage if each.trial in planned and each.n_damaged > max_damaged * each.n_frames]
+    skips = tuple(
+        Skip(
+            recording,
+            each.trial,
+            f"{each.n_damaged} of its {each.n_frames} frames are damaged, more than a share of {max_damaged:g} "
+            "(--max-damaged)",
+        )
+        for each in bad
+    )
+    left_out = {each.trial for each in bad}
+    trials = tuple(trial for trial in plan.trials if trial.number not in left_out)
+    return replace(plan, trials=trials, skipped=plan.skipped + skips)
+
+
+def damage_note(frame_index: np.ndarray, intact: np.ndarray) -> tuple[str, ...]:
+    """Which of the clips' frames are damaged, by their numbers in the video."""
+    damaged = frame_index[~intact]
+    if not len(damaged):
+        return ()
+    stretches = np.split(damaged, np.flatnonzero(np.diff(damaged) != 1) + 1)
+    named = [f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in stretches[:_NAMED_STRETCHES]]
+    if more := len(stretches) - len(named):
+        named.append(f"and {more} more stretches")
+    return (
+        f"{len(damaged)} of {len(intact)} frames are damaged (frames {', '.join(named)}): "
+        "left out of training and scores",
+    )
 
 
 def _left_out(annotated: Iterable[int], n_frames: int, length: int) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from cache.writer import discard_left_by
 from pipeline.preprocess.discovery import Skip
-from pipeline.preprocess.recording import Result, Task, work
+from pipeline.preprocess.recording import Result, work
+from pipeline.preprocess.staleness import Task
 
 ALIVE_S = 0.2  # between two signs of life
 START_S = 120.0  # for a process to start, on a machine that has other things to do

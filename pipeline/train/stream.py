@@ -35,7 +35,8 @@ class StreamError(ValueError):
 class ClipData:
     """A clip without its frames: labels (T,) int64 merged, xy (T,K,2) float32 in the square, visible (T,K) bool.
 
-    xy is clipped to [0, 1], and 0 where a keypoint is not visible; labels are -1 where unlabelled.
+    xy is clipped to [0, 1], and 0 where a keypoint is not visible; labels are -1 where unlabelled. A damaged frame is
+    unlabelled and shows no keypoint, which keeps it out of losses, scores, sampling and pose features.
     """
 
     labels: np.ndarray
@@ -49,9 +50,10 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
     A keypoint without coordinates or likelihood (NaN), or with a likelihood below the threshold, is not visible.
     """
     visible = np.isfinite(clip.keypoints).all(-1) & (clip.keypoints[..., 2] >= likelihood_thr)
+    visible &= clip.intact[:, None]
     xy = clip.geometry.to_square(clip.keypoints[..., :2])
     return ClipData(
-        labels=merge.apply(clip.labels),
+        labels=np.where(clip.intact, merge.apply(clip.labels), UNLABELLED),
         xy=np.where(visible[..., None], np.clip(xy, 0, 1), 0).astype(np.float32),
         visible=visible,
     )

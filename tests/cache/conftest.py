@@ -72,6 +72,7 @@ def make_arrays() -> Callable[..., dict[str, np.ndarray]]:
             "labels": rows % 300 - 1 + version,
             "frame_index": rows + 15,
             "time_s": rows / 30,
+            "intact": rows % 50 != 7,
         }
 
     return make

@@ -49,7 +49,13 @@ def test_a_clip_has_its_own_rows(written, make_arrays):
     assert [(clip.trial, len(clip)) for clip in opened] == [(1, 345), (2, 360), (3, 361)]
     for clip, rows in zip(opened, [slice(0, 345), slice(345, 705), slice(705, 1066)], strict=True):
         assert np.array_equal(clip.frames[:], frames[rows])
-        for name, dtype in {"keypoints": "f4", "labels": "i2", "frame_index": "i4", "time_s": "f8"}.items():
+        for name, dtype in {
+            "keypoints": "f4",
+            "labels": "i2",
+            "frame_index": "i4",
+            "time_s": "f8",
+            "intact": "?",
+        }.items():
             values = getattr(clip, name)
             assert values.dtype == dtype
             assert np.array_equal(values, expected[name][rows].astype(dtype), equal_nan=name == "keypoints")
@@ -142,7 +148,7 @@ def test_zeros_are_data(store, tmp_path, make_meta, make_arrays):
         recording.append_frames(np.zeros((meta.n_frames, *meta.frame_shape), np.uint8))
         recording.finish(meta, **zeros)
     clip = cache.open(tmp_path)[1]
-    for values in (clip.frames[:], clip.keypoints, clip.labels, clip.frame_index, clip.time_s):
+    for values in (clip.frames[:], clip.keypoints, clip.labels, clip.frame_index, clip.time_s, clip.intact):
         assert len(values) == 360
         assert not values.any()
 
@@ -160,11 +166,23 @@ def test_a_recording_without_a_video_has_no_frames(store, tmp_path, make_meta, m
 
 
 def test_metadata_comes_back_from_index_and_recording(store, tmp_path, make_meta, put):
-    meta = make_meta(notes=("the table has one row more",), settings={"img_size": 12})
+    meta = make_meta(
+        notes=("the table has one row more",), settings={"img_size": 12}, damage=(cache.Damage(2, 5, 360),)
+    )
     with cache.create(tmp_path, store=store) as writer:
         put(writer, meta)
         assert writer.reader("mouse_1").meta == meta
     assert cache.open(tmp_path).recordings == (meta,)
+
+
+def test_frames_are_intact_unless_it_is_said(store, tmp_path, make_meta, make_frames, make_arrays):
+    meta = make_meta()
+    arrays = {name: values for name, values in make_arrays(meta).items() if name != "intact"}
+    with cache.create(tmp_path, store=store) as writer:
+        recording = writer.writer("mouse_1")
+        recording.append_frames(make_frames(meta))
+        recording.finish(meta, **arrays)
+    assert all(clip.intact.all() and clip.intact.shape == (len(clip),) for clip in cache.open(tmp_path))
 
 
 def test_the_same_input_gives_the_same_bytes(store, tmp_path, make_meta, put, contents):
@@ -218,8 +236,8 @@ def test_square_coordinates_have_an_inverse(width, height, img_size, xy):
 
 
 def test_metadata_of_another_version_is_refused(make_meta):
-    values = cache.clip.meta_to_dict(make_meta()) | {"schema_version": 0}
-    with pytest.raises(cache.CacheError, match="mouse_1: schema version 0, expected 1"):
+    values = cache.clip.meta_to_dict(make_meta()) | {"schema_version": 1}
+    with pytest.raises(cache.CacheError, match="mouse_1: schema version 1, expected 2"):
         cache.clip.meta_from_dict(values)
 
 

@@ -280,11 +280,11 @@ def test_fingerprint_is_of_the_content_whatever_the_order_and_the_store(tmp_path
     [
         pytest.param(None, "no cache there", id="none"),
         pytest.param(
-            {"schema_version": 0, "store": "zarr"}, r"older schema version 0, .* reads 1; preprocess", id="older"
+            {"schema_version": 1, "store": "zarr"}, r"older schema version 1, .* reads 2; preprocess", id="older"
         ),
-        pytest.param({"schema_version": 2, "store": "zarr"}, r"newer schema version 2, .* reads 1; update", id="newer"),
+        pytest.param({"schema_version": 3, "store": "zarr"}, r"newer schema version 3, .* reads 2; update", id="newer"),
         pytest.param([], "not a cache's description", id="something else"),
-        pytest.param({"schema_version": 1, "store": "zarr"}, "not complete", id="without an index"),
+        pytest.param({"schema_version": 2, "store": "zarr"}, "not complete", id="without an index"),
     ],
 )
 def test_what_cannot_be_opened_says_why(tmp_path, content, message):
@@ -294,7 +294,7 @@ def test_what_cannot_be_opened_says_why(tmp_path, content, message):
         cache.open(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [1, 3])
 def test_another_schema_version_is_not_written_to(tmp_path, version):
     (tmp_path / "cache.json").write_text(json.dumps({"schema_version": version, "store": "zarr"}))
     with pytest.raises(cache.CacheError, match=f"schema version {version}"):

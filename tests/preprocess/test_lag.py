@@ -41,8 +41,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
     settings = PreprocessSettings(img_size=160)
     (files,) = discover(folder / "Videos", None, None, settings).recordings
     source = source_of(files, settings)
-    blocks = decode(files.video, source.facts, stop=N, geometry=source.geometry, channels=1, decoder="pyav")
-    frames = np.concatenate([block[..., 0].copy() for block in blocks])
+    blocks = decode(files.video, source.summary, stop=N, geometry=source.geometry, channels=1, decoder="pyav")
+    frames = np.concatenate([block[..., 0].copy() for block, _ in blocks])
     table = read_dlc(files.dlc)
     xy = source.geometry.to_square(table.values[..., :2] / (source.geometry.width, source.geometry.height))
     values = np.concatenate([xy, table.values[..., 2:]], axis=-1)

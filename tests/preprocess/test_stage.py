@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 import cache as clip_cache
-from pipeline.preprocess.decode import decord
+from pipeline.preprocess.probe import decord
 from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import Report, preprocess
 from pipeline.settings import PreprocessSettings, SettingsError
@@ -123,9 +125,9 @@ def test_a_lag_moves_the_keypoints_and_nothing_else(one, tmp_path: Path, lag: in
     run(tmp_path / "cache", one.folder)
     before = clip_cache.open(tmp_path / "cache")
     kept = [(clip.frames[:], clip.labels) for clip in before]
-    decoded: list[int] = []
-    (row,) = run(tmp_path / "cache", one.folder, lambda *step: decoded.append(1), dlc_lag=lag).recordings
-    assert (row.state, decoded) == ("keypoints", [])
+    parts: list[float] = []  # of the recording, by its decoded frames
+    (row,) = run(tmp_path / "cache", one.folder, lambda *step: parts.append(step[1] % 1), dlc_lag=lag).recordings
+    assert (row.state, any(parts)) == ("keypoints", False)
     for (frames, labels), new in zip(kept, clip_cache.open(tmp_path / "cache"), strict=True):
         rows = new.frame_index + lag
         np.testing.assert_allclose(
@@ -224,7 +226,7 @@ def test_only_what_changed_is_made_again(one, tmp_path: Path, change, settings, 
     run(anew, one.folder, store=store, **settings)
     for made_again, made_anew in zip(after, clip_cache.open(anew), strict=True):
         np.testing.assert_array_equal(made_again.frames[:], made_anew.frames[:])
-        for name in ("keypoints", "labels", "frame_index", "time_s"):
+        for name in ("keypoints", "labels", "frame_index", "time_s", "intact"):
             np.testing.assert_array_equal(getattr(made_again, name), getattr(made_anew, name))
         assert made_again.source == made_anew.source
 
@@ -258,17 +260,111 @@ def test_bad_recordings_are_listed_and_the_others_go_on(one, tmp_path: Path) -> 
     assert sorted(cache.skipped["reason"]) == sorted(reasons.values())
 
 
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_a_video_that_breaks_off_is_never_filled_up(lab, tmp_path: Path, decoder: str) -> None:
-    path = lab.recording("a.mp4", 400, container={"movflags": "faststart"}, options={"bf": "0"})
+def damage_video(path: Path, first: int, n_bytes: int = 30) -> None:
+    """Overwrite the beginning of the packet of frame `first` and leave all else as it is."""
+    with av.open(str(path)) as container:
+        packet = sorted((p for p in container.demux(video=0) if p.size), key=lambda p: p.pts)[first]
+        place = packet.pos + 4
     content = bytearray(path.read_bytes())
-    for i in range(len(content) // 2, len(content) * 3 // 4, 7):
-        content[i] ^= 0x55
+    content[place : place + n_bytes] = bytes(n_bytes)
     path.write_bytes(bytes(content))
-    report = run(tmp_path / "cache", lab.folder, decoder=decoder)
-    assert report.recordings == ()
-    assert "a.mp4: frame " in report.skipped[0].reason
+
+
+DAMAGE_OPTIONS = {"g": "48", "bf": "2", "x264-params": "scenecut=0"}  # a key frame every 48 frames
+
+
+@pytest.fixture
+def damaged(lab):
+    """Two annotated trials; in the first the packet of frame 100 is damaged: 12 % of its frames are lost at most."""
+    damage_video(lab.recording("a.mp4", 725, options=DAMAGE_OPTIONS), 100)
+    annotate(lab, "a.mp4", {1: 345, 2: 360})
+    return lab
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("store", ["zarr", "hdf5"])
+def test_damaged_frames_are_marked_and_the_others_used(damaged, tmp_path: Path, decoder: str, store: str) -> None:
+    report = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2)
+    (row,) = report.recordings
+    (note,) = [note for note in row.notes if "damaged (frames" in note]
+    found = re.fullmatch(
+        r"(\d+) of 705 frames are damaged \(frames (\d+) to 143\): left out of training and scores", note
+    )
+    n_damaged, first = map(int, found.groups())
+    assert n_damaged == 144 - first
+    assert 97 <= first <= 100
+    clips = list(clip_cache.open(tmp_path / "cache"))
+    assert (clips[0].frame_index[~clips[0].intact] == np.arange(first, 144)).all()
+    assert clips[1].intact.all()
+    assert not clips[0].frames[:][~clips[0].intact].any()
+    for clip, offset in zip(clips, (15, 0), strict=True):
+        expected = 360 * (clip.trial - 1) + offset + np.arange(len(clip))
+        np.testing.assert_array_equal(damaged.numbers(clip.frames[:][clip.intact]), expected[clip.intact])
+        np.testing.assert_array_equal(clip.labels, expected)
+        np.testing.assert_allclose(clip.keypoints[:, 0, 0] * WIDTH / X_STEP, expected, atol=1e-2)
+    if decoder == "auto" and decord is not None:
+        assert row.decoder == "pyav"
+        assert any(note.startswith("decoded with PyAV, not decord: ") for note in row.notes)
+    again = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2)
+    assert ([row.state for row in again.recordings], again.recordings[0].notes) == (["fresh"], row.notes)
+    change_labels(damaged)
+    (row_labels,) = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2).recordings
+    assert (row_labels.state, note in row_labels.notes) == ("labels", True)
+    np.testing.assert_array_equal(clip_cache.open(tmp_path / "cache")[0].intact, clips[0].intact)
+
+
+def test_trials_that_are_too_damaged_are_skipped_alone(damaged, tmp_path: Path) -> None:
+    parts: list[float] = []  # of the recording, by its decoded frames
+
+    def states(max_damaged: float) -> tuple[list[str], list[int], list[str]]:
+        parts.clear()
+        report = run(
+            tmp_path / "cache",
+            damaged.folder,
+            lambda name, done, total: parts.append(done % 1),
+            max_damaged=max_damaged,
+        )
+        clips = list(clip_cache.open(tmp_path / "cache"))
+        for clip in clips:
+            expected = 360 * (clip.trial - 1) + (15, 0)[clip.trial - 1] + np.arange(len(clip))
+            np.testing.assert_array_equal(damaged.numbers(clip.frames[:][clip.intact]), expected[clip.intact])
+            np.testing.assert_array_equal(clip.labels, expected)
+        assert clip_cache.open(tmp_path / "cache").skipped["reason"].tolist() == [s.reason for s in report.skipped]
+        return (
+            [row.state for row in report.recordings],
+            [clip.trial for clip in clips],
+            [s.reason for s in report.skipped],
+        )
+
+    for state in ("new", "fresh"):
+        said, trials, reasons = states(0.1)
+        assert (said, trials) == ([state], [2])
+        assert re.fullmatch(
+            r"4\d of its 345 frames are damaged, more than a share of 0.1 \(--max-damaged\)", reasons[0]
+        )
+        assert any(parts) is (state == "new")
+    annotate(damaged, "a.mp4", {2: 360})
+    assert states(0.2) == (["frames"], [1, 2], [])
+    assert states(0.3)[0] == ["fresh"]
+    assert not any(parts)
+    assert states(0.1)[:2] == (["frames"], [2])
+
+
+def test_a_recording_of_nothing_but_damaged_trials_is_left_out(lab, tmp_path: Path) -> None:
+    path = lab.recording("a.mp4", 360, options=DAMAGE_OPTIONS | {"g": "400"})
+    assert len(run(tmp_path / "cache", lab.folder).recordings) == 1
+    damage_video(path, 100)
+    report = run(tmp_path / "cache", lab.folder)
+    assert (report.recordings, report.exit_code) == ((), 3)
+    assert re.match(r"26\d of its 360 frames are damaged", report.skipped[0].reason)
     assert len(clip_cache.open(tmp_path / "cache")) == 0
+
+
+@needs_decord
+def test_decord_alone_refuses_damaged_frames(damaged, tmp_path: Path) -> None:
+    report = run(tmp_path / "cache", damaged.folder, decoder="decord")
+    assert report.recordings == ()
+    assert "a.mp4" in report.skipped[0].reason
 
 
 @needs_decord
@@ -367,6 +463,7 @@ FRESHNESS = {
     "dlc_scorer": ("filtered", "keypoints"),
     "dlc_slack": (5, "keypoints"),
     "dlc_lag": (2, "keypoints"),
+    "max_damaged": (0.5, "fresh"),  # none is damaged; where some are: test_trials_that_are_too_damaged_...
     "frame_size": ("100x100", "fresh"),
     "store": ("hdf5", None),
     "decoder": ("pyav", "frames"),

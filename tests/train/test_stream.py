@@ -32,7 +32,7 @@ def write_cache(path: Path, store: str = "zarr", frames: bool = True, channels: 
             write_recording(cache, recording, lengths, keypoints, number % 4 - 1, geometry, pixels)
 
 
-def write_recording(cache, recording, lengths, keypoints, labels, geometry, frames=None) -> None:
+def write_recording(cache, recording, lengths, keypoints, labels, geometry, frames=None, intact=None) -> None:
     n = len(labels)
     edges = np.cumsum([0, *lengths]).tolist()
     writer = cache.writer(recording)
@@ -52,7 +52,7 @@ def write_recording(cache, recording, lengths, keypoints, labels, geometry, fram
         fingerprints={},
     )
     arrays = {"frame_index": np.arange(n, dtype=np.int32), "time_s": np.arange(n) / 30}
-    writer.finish(meta, keypoints=keypoints, labels=labels.astype(np.int16), **arrays)
+    writer.finish(meta, keypoints=keypoints, labels=labels.astype(np.int16), intact=intact, **arrays)
 
 
 def numbered(number: np.ndarray, channels: int = 1, side: int = SIDE) -> np.ndarray:
@@ -257,6 +257,20 @@ def test_a_missing_keypoint_is_not_one_at_the_origin(doubtful_clip):
 def test_the_likelihood_threshold_is_used(doubtful_clip):
     merge = make_merge(CLASSES, "none")
     assert [int(load_clip(doubtful_clip, merge, thr).visible.sum()) for thr in (0.0, 0.9, 0.97)] == [4, 3, 1]
+
+
+def test_a_damaged_frame_is_unlabelled_and_shows_no_keypoint(tmp_path):
+    intact = np.array([True, True, False, False, True])
+    with clip_cache.create(tmp_path / "CACHE") as cache:
+        keypoints = np.full((5, 2, 3), 0.5, np.float32)
+        geometry = Geometry.pose_only(20, 10)
+        write_recording(cache, "r", [5], keypoints, np.array([0, 1, 1, 2, -1]), geometry, intact=intact)
+    clip = clip_cache.open(tmp_path / "CACHE")[0]
+    data = load_clip(clip, make_merge(CLASSES, "none"), 0.0)
+    assert data.labels.tolist() == [0, 1, -1, -1, -1]
+    assert data.visible.tolist() == [[good, good] for good in intact]
+    assert not data.xy[~intact].any()
+    assert clip.labels.tolist() == [0, 1, 1, 2, -1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
