@@ -22,11 +22,15 @@ from pipeline.train.windows import tiles
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Losses over all clips together, in the terms that training minimises, and the scores."""
+    """Losses over all clips together, in the terms that training minimises, and the scores.
+
+    cross_entropy: the plain one, without class weights, smoothing and focal term, to compare runs of other settings by.
+    """
 
     loss: float
     action_loss: float
     kp_loss: float
+    cross_entropy: float
     scores: Scores
     trials: list[TrialResult]
 
@@ -36,7 +40,7 @@ def evaluate(
 ) -> Evaluation:
     """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
     if not part.clips:
-        return Evaluation(math.nan, math.nan, math.nan, score([], class_names), [])
+        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [])
     network.eval()
     outputs = [
         infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T))
@@ -44,7 +48,16 @@ def evaluate(
     ]
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
     found = _losses(outputs, part, class_weights_N.cpu(), settings)
-    return Evaluation(float(found.total), float(found.action), float(found.kp), score(trials, class_names), trials)
+    plain = losses.action_loss(
+        torch.cat([output.logits_BTN for output in outputs]),
+        torch.from_numpy(np.concatenate(part.labels)),
+        torch.ones(len(class_names)),
+        gamma=0,
+        smoothing=0,
+    )
+    return Evaluation(
+        float(found.total), float(found.action), float(found.kp), float(plain), score(trials, class_names), trials
+    )
 
 
 def _trial(part: Part, index: int, output: Output) -> TrialResult:
