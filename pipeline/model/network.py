@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.model import pose_graph
 from pipeline.model.encoder import make_encoder
-from pipeline.model.frame_encoder import EncoderError, to_unit
+from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
 from pipeline.model.tcn import TCN
 
 
@@ -46,32 +46,37 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Output:
-    """logits_BTN of the classes; xy_BTK2 in [0, 1] of the padded square, None without a keypoint head."""
+    """logits_BTN of the classes; xy_BTK2 in [0, 1] of the padded square, None without a keypoint head.
+
+    log_heat_BTKHW: the encoder's attention to each keypoint (see Encoded), to learn from; None of a clip in chunks.
+    """
 
     logits_BTN: torch.Tensor
     xy_BTK2: torch.Tensor | None
+    log_heat_BTKHW: torch.Tensor | None = None
 
 
 class Network(nn.Module):
     """Frame encoder and pose features, joined -> TCN -> action head and keypoint head.
 
-    Without an encoder there is no keypoint head: the pose features hold no places to learn it from.
+    The keypoint head moves the places where the encoder sees the keypoints. Without an encoder there is none: the pose
+    features hold no places to learn it from.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         K = len(config.keypoint_names)
+        n_places = K if config.multitask else 0
         self.layout = pose_graph.layout(config.keypoint_names, config.pose_names)
         self.encoder = make_encoder(
-            config.encoder, config.channels, config.encoder_width, config.img_size, config.encoder_spec
+            config.encoder, config.channels, config.encoder_width, n_places, config.img_size, config.encoder_spec
         )
         self.pose = nn.Linear(2 * pose_graph.n_features(self.layout, K), config.pose_width)
         width = config.pose_width + (self.encoder.width if self.encoder else 0)
         self.tcn = TCN(width, config.tcn_channels, config.tcn_layers, config.tcn_kernel, config.dropout)
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.action = _head(config.tcn_channels, config.n_classes)
-        places = config.multitask and self.encoder is not None
-        self.keypoints = _head(config.tcn_channels, 2 * K) if places else None
+        self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
     def forward(
@@ -82,12 +87,12 @@ class Network(nn.Module):
         valid_BT: torch.Tensor,
     ) -> Output:
         """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False."""
-        encoded_BTD = None
+        encoded = None
         if self.encoder is not None:
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
-            encoded_BTD = self.encoder(frames_BTCHW)
-        return self._decode(encoded_BTD, xy_BTK2, visible_BTK, valid_BT)
+            encoded = self.encoder(frames_BTCHW)
+        return self._decode(encoded, xy_BTK2, visible_BTK, valid_BT)
 
     @torch.inference_mode()
     def predict_clip(
@@ -101,38 +106,47 @@ class Network(nn.Module):
         chunks: uint8 (n,H,W,C) each, in order, T frames together; None without an encoder. Call `eval()` before.
         """
         device = self.action.weight.device
-        encoded_BTD = self._encode_chunks(chunks or (), device) if self.encoder is not None else None
-        if encoded_BTD is not None and encoded_BTD.shape[1] != len(xy_TK2):
-            raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded_BTD.shape[1]} frames")
+        encoded = self._encode_chunks(chunks or (), device) if self.encoder is not None else None
+        if encoded is not None and encoded.features.shape[1] != len(xy_TK2):
+            raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded.features.shape[1]} frames")
         valid_BT = torch.ones(1, len(xy_TK2), dtype=torch.bool, device=device)
-        return self._decode(encoded_BTD, xy_TK2[None].to(device), visible_TK[None].to(device), valid_BT)
+        return self._decode(encoded, xy_TK2[None].to(device), visible_TK[None].to(device), valid_BT)
 
-    def _encode_chunks(self, chunks: Iterable[torch.Tensor | np.ndarray], device: torch.device) -> torch.Tensor:
+    def _encode_chunks(self, chunks: Iterable[torch.Tensor | np.ndarray], device: torch.device) -> Encoded:
         assert self.encoder is not None
-        encoded, previous_BCHW = [torch.zeros(1, 0, self.encoder.width, device=device)], None
+        encoded, previous_BCHW = [], None
         for chunk in chunks:
             frames_BTCHW = to_unit(torch.as_tensor(chunk).to(device))[None]
-            encoded.append(self.encoder(frames_BTCHW, previous_BCHW))
+            found = self.encoder(frames_BTCHW, previous_BCHW)
             previous_BCHW = frames_BTCHW[:, -1]
-        return torch.cat(encoded, 1)
+            encoded.append(Encoded(found.features, found.places))
+        if not encoded:
+            return Encoded(torch.zeros(1, 0, self.encoder.width, device=device))
+        places = [part.places for part in encoded if part.places is not None]
+        return Encoded(torch.cat([part.features for part in encoded], 1), torch.cat(places, 1) if places else None)
 
     def _decode(
-        self, encoded_BTD: torch.Tensor | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, valid_BT: torch.Tensor
+        self, encoded: Encoded | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, valid_BT: torch.Tensor
     ) -> Output:
         features_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.layout)
         joined_BTD = self.pose(torch.cat([features_BTF, present_BTF.float()], -1))
-        if encoded_BTD is not None:
-            joined_BTD = torch.cat([encoded_BTD, joined_BTD], -1)
+        if encoded is not None:
+            joined_BTD = torch.cat([encoded.features, joined_BTD], -1)
         h_BTC = self.head_dropout(self.tcn(joined_BTD, valid_BT))
         # In full precision: a keypoint's place and the losses are worth more than the time that two small layers take.
         with torch.autocast(h_BTC.device.type, enabled=False):
             h_BTC = h_BTC.float()
-            xy = None if self.keypoints is None else self.keypoints(h_BTC).sigmoid().unflatten(-1, (-1, 2))
-            return Output(self.action(h_BTC), xy)
+            logits_BTN = self.action(h_BTC)
+            if self.keypoints is None or encoded is None or encoded.places is None:
+                return Output(logits_BTN, None)
+            # Where the encoder sees them, moved by what the pose and the frames before and after say. A mean of cells'
+            # centres lies half a cell or more from 0 and 1, where the logit is infinite.
+            moved_BTK2 = self.keypoints(h_BTC).unflatten(-1, (-1, 2))
+            return Output(logits_BTN, (encoded.places.logit() + moved_BTK2).sigmoid(), encoded.log_heat)
 
 
 def _head(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that begins near 0: equal probabilities, and keypoints in the middle of the frame."""
+    """A linear layer that begins near 0: equal probabilities, and keypoints where the encoder sees them."""
     head = nn.Linear(in_features, out_features)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

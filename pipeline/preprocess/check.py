@@ -243,9 +243,12 @@ def _note_damage(look: _Look) -> None:
     if intact.all() or plan is None:
         return
     look.lag = None  # black frames look like motion
-    in_trials = damage_note(plan.frame_index, intact[plan.frame_index])
-    look.notes += in_trials or [f"{len(intact) - look.decoded} frames of the video are damaged, none of a trial"]
-    look.plan = leave_out_damaged(plan, look.files.name, damage_of(plan, intact), look.settings.max_damaged)
+    damage = damage_of(plan, intact)
+    look.plan = leave_out_damaged(plan, look.files.name, damage, look.settings.max_damaged)
+    if not damage:
+        look.notes.append(f"{len(intact) - look.decoded} frames of the video are damaged, none of a trial")
+    elif look.plan.trials:
+        look.notes += damage_note(look.plan.frame_index, intact[look.plan.frame_index])
 
 
 def _note_or_fault(look: _Look, reason: str, blocks: Callable[[int], Iterator[Block]]) -> None:

@@ -1,4 +1,4 @@
-"""How the learning rate runs over the steps, and when training stops."""
+"""How the learning rate and the moving average run over the steps, and when training stops."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def lr_at(step: int, steps_per_epoch: int, settings: TrainSettings, plateau_scal
     last = settings.epochs * steps_per_epoch - 1
     progress = min(1.0, (step - warmup_steps) / max(1, last - warmup_steps))
     return floor + (settings.lr - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def ema_decay_at(step: int, decay: float) -> float:
+    """The moving average's decay at a step, counted from 0 over the whole run: min(decay, (1 + step) / (10 + step)).
+
+    So the first steps replace the random weights that it starts from: after 100 steps 2e-13 of them is left, with a
+    constant 0.999 it would be 0.9. The formula is that of TensorFlow's ExponentialMovingAverage with num_updates,
+    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage.
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 class Plateau:

@@ -24,6 +24,7 @@ from pipeline.model import checkpoint
 from pipeline.model.encoder import freeze, make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
+from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
 from pipeline.settings import PreprocessSettings, TrainSettings, parse_list
 from pipeline.train import losses
@@ -42,7 +43,7 @@ from pipeline.train.run_folder import (
     write_record,
     write_text,
 )
-from pipeline.train.schedule import EarlyStopping, Plateau, lr_at
+from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
 from pipeline.train.split import read_split, save_split
 from pipeline.train.stream import Stream
 from pipeline.train.validate import Evaluation, evaluate
@@ -115,7 +116,7 @@ def check(
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
     check_settings(settings, parse_list(preprocess.classes, "classes"))
     pick_device(settings.device)
-    make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, preprocess.img_size)
+    make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, 0, preprocess.img_size)
 
 
 class _Loop:
@@ -145,7 +146,8 @@ class _Loop:
         for epoch in range(len(self.history), self.settings.epochs):
             if self.stopping.should_stop:
                 break
-            row = self._epoch(epoch)
+            with threads_for(self.network):
+                row = self._epoch(epoch)
             self.history.append(row)
             write_text(self.out / HISTORY, pd.DataFrame(self.history).to_csv(index=False))
             self._save()
@@ -198,6 +200,8 @@ class _Loop:
                     output = self.network(seen.frames, seen.xy_input, seen.visible, seen.valid)
                 loss = losses.total(output, seen, self.class_weights_N, settings).total
                 self._update(loss, epoch, step)
+                if self.average:
+                    update_average(self.average, self.network, ema_decay_at(epoch * steps + step, settings.ema_decay))
                 total += loss.detach()
                 if self.progress:
                     self.progress(f"epoch {epoch + 1}", step + 1, steps)
@@ -212,8 +216,6 @@ class _Loop:
         if not torch.isfinite(norm):
             raise TrainingError(_diverged(epoch, step))
         self.optimizer.step()
-        if self.average:
-            update_average(self.average, self.network, self.settings.ema_decay)
 
     def _evaluate(self, network: Network, part: Part) -> Evaluation:
         return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings)
@@ -317,7 +319,8 @@ def _history_row(
     row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited_s}
     for part, result in (("train", on_train), ("val", on_val)):
         row |= {f"{part}_loss": result.loss, f"{part}_action_loss": result.action_loss}
-        row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_macro_f1": result.scores.macro_f1}
+        row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_cross_entropy": result.cross_entropy}
+        row |= {f"{part}_macro_f1": result.scores.macro_f1}
     row["val_segment_f1"] = on_val.scores.segment_f1[0.3]
     row["val_keypoint_mae"] = on_val.scores.keypoint_mae_norm
     return row | {f"val_f1_{name}": f1 for name, f1 in on_val.scores.f1_per_class.items()}

@@ -24,12 +24,14 @@ from pipeline.train.windows import tiles
 class Evaluation:
     """Losses over all clips together, in the terms that training minimises, and the scores.
 
-    kp_loss: NaN for a network that places no keypoints. waited_s: seconds in which the network waited for frames.
+    kp_loss: NaN for a network that places no keypoints. cross_entropy: the plain one, without class weights, smoothing
+    and focal term, to compare runs of other settings by. waited_s: seconds in which the network waited for frames.
     """
 
     loss: float
     action_loss: float
     kp_loss: float
+    cross_entropy: float
     scores: Scores
     trials: list[TrialResult]
     waited_s: float
@@ -40,7 +42,7 @@ def evaluate(
 ) -> Evaluation:
     """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
     if not part.clips:
-        return Evaluation(math.nan, math.nan, math.nan, score([], class_names), [], 0.0)
+        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], 0.0)
     network.eval()
     waits: list[float] = []
     outputs = [
@@ -50,7 +52,15 @@ def evaluate(
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
     found = _losses(outputs, part, class_weights_N.cpu(), settings)
     kp_loss = math.nan if network.keypoints is None else float(found.kp)
-    return Evaluation(float(found.total), float(found.action), kp_loss, score(trials, class_names), trials, sum(waits))
+    plain = losses.action_loss(
+        torch.cat([output.logits_BTN for output in outputs]),
+        torch.from_numpy(np.concatenate(part.labels)),
+        torch.ones(len(class_names)),
+        gamma=0,
+        smoothing=0,
+    )
+    scores = score(trials, class_names)
+    return Evaluation(float(found.total), float(found.action), kp_loss, float(plain), scores, trials, sum(waits))
 
 
 def _trial(part: Part, index: int, output: Output) -> TrialResult:

@@ -3,13 +3,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.model.backbones import IMAGENET_MEAN, BackboneEncoder
-from pipeline.model.encoder import EncoderError, freeze, make_encoder
-from pipeline.model.frame_encoder import PlacePooling, to_unit
+from pipeline.model.encoder import EncoderError, freeze
+from pipeline.model.encoder import make_encoder as make_encoder_of
+from pipeline.model.frame_encoder import FrameEncoder, PlacePooling, to_unit
+
+K = 6
+
+
+def make_encoder(
+    name: str, channels: int, width: int, size: int, spec: dict[str, Any] | None = None
+) -> FrameEncoder | None:
+    return make_encoder_of(name, channels, width, K, size, spec)
 
 
 def clip(T: int = 9, channels: int = 1, size: int = 32, B: int = 1) -> torch.Tensor:

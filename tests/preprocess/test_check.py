@@ -111,11 +111,11 @@ def test_a_video_that_breaks_off_is_found_by_decoding_alone(lab) -> None:
     assert look(lab.folder, quick=True).exit_code == 0
     checked = look(lab.folder)
     assert checked.exit_code == 3
-    row = next(row for row in checked.rows if row.trial == 1)
-    assert (row.frames, row.verdict) == (400, "skipped")
-    assert row.decoded is not None
-    assert 150 < row.decoded < 300
-    assert any("of its 360 frames are damaged" in remark.reason for remark in checked.remarks)
+    assert {row.frames for row in checked.rows} == {400}
+    assert all(row.decoded is not None and 150 < row.decoded < 300 for row in checked.rows)
+    damaged = {r.trial for r in checked.remarks if "frames are damaged, more than a share of 0.1" in r.reason}
+    assert damaged == {row.trial for row in checked.rows if row.verdict == "skipped"}
+    assert damaged
     # Of what lies before the damage nothing is lost.
     lab.annotation("a.mp4_1", [0] * 80)
     checked = look(lab.folder)
