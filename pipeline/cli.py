@@ -245,6 +245,21 @@ def evaluate(
     raise typer.Exit(jobs.evaluate(model=model, cache=cache, on=on, out=out, device=device))
 
 
+@app.command("inspect")
+def inspect_clip(
+    *,
+    clip: Annotated[str, typer.Argument(help="RECORDING/TRIAL, or RECORDING where it has one clip only")],
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="folder for the picture and the video")],
+    frames: Annotated[str, typer.Option("--frames", help="START:STOP, of the clip, in the video; default all")] = "",
+    likelihood: Annotated[float, typer.Option("--kp-likelihood-thr", help="below it a point is hollow")] = 0.9,
+) -> None:
+    """A clip of the cache as a picture and a video: frames, keypoints and labels as the trainer gets them."""
+    from pipeline import jobs
+
+    raise typer.Exit(jobs.inspect(clip, cache=cache, out=out, frames=frames, likelihood_thr=likelihood))
+
+
 @app.command()
 def demo(
     *,

@@ -252,6 +252,20 @@ def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str
     return DONE
 
 
+def inspect(clip: str, *, cache: Path, out: Path, frames: str, likelihood_thr: float) -> int:
+    """`pipeline inspect`: the contact sheet and the video of one clip."""
+    import cache as clip_cache
+    from pipeline import contact_sheet, overlay
+
+    found = overlay.find_clip(clip_cache.open(cache), clip)
+    part = overlay.parse_part(frames, len(found))
+    with progress_bar() as progress:
+        paths = contact_sheet.inspect(found, out, likelihood_thr=likelihood_thr, part=part, progress=progress)
+    for path in paths:
+        say(f"Picture: {path}" if path.suffix == ".png" else f"Video: {path}")
+    return DONE
+
+
 def render(out: Path, *, recordings: int, seed: int, frame_code: bool, with_new: bool) -> None:
     """The rendered data set in out/data, and two recordings of other animals in out/new for predict."""
     from pipeline.demo.dataset import make_dataset

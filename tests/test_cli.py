@@ -241,3 +241,23 @@ def test_hdf5_and_zarr_are_trained_by_the_same_command(tmp_path: Path) -> None:
     cache = write_small_cache(tmp_path / "cache", store="hdf5")
     done = pipeline("train", "--cache", cache, "--out", tmp_path / "run", *QUICK)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("check", PREPROCESS_FLAGS | {*FOLDERS, "--csv", "--quick", "--help"}),
+        ("inspect", {"--cache", "--out", "--frames", "--kp-likelihood-thr", "--help"}),
+    ],
+)
+def test_the_flags_of_looking_are_frozen(command: str, expected: set[str]) -> None:
+    assert flags_of(command) == expected
+
+
+def test_inspect_writes_a_picture_and_a_video(small_cache: Path, tmp_path: Path) -> None:
+    done = pipeline("inspect", "mouse_00M_a/1", "--cache", small_cache, "--out", tmp_path / "seen", "--frames", "0:5")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {"mouse_00M_a_1.png", "mouse_00M_a_1.mp4"}
+    wrong = pipeline("inspect", "mouse_00M_a", "--cache", small_cache, "--out", tmp_path / "seen")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: mouse_00M_a: 2 clips of that name")

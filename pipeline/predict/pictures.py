@@ -35,6 +35,11 @@ class Strip:
     start: int = 0
 
 
+def class_colours(n_classes: int) -> list[str]:
+    """A colour per class, in the order of the class list."""
+    return [_COLOURS[i % len(_COLOURS)] for i in range(n_classes)]
+
+
 def ethograms(strips: Sequence[Strip], class_names: Sequence[str], folder: Path, fps: float = 30.0) -> list[Path]:
     """A strip per trial (true over predicted), 40 trials a picture: ethogram_1.png and so on; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +108,7 @@ def _curve(axes: Axes, history: pd.DataFrame, column: str, **style: Any) -> None
 
 def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -> Figure:
     longest = max(strip.start + len(strip.pred) for strip in strips)
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(class_names))]
+    colours = class_colours(len(class_names))
     colour_map = ListedColormap(["#ffffff", *colours])
     figure = Figure(figsize=(11, 1.2 + 0.42 * len(strips)), layout="constrained")
     axes = figure.subplots()
