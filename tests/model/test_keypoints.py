@@ -17,7 +17,7 @@ from pipeline.train.augment import Augmented
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import load_clip
 
-SIZE, STEPS, T = 48, 50, 16
+SIZE, STEPS, T = 48, 60, 8
 
 
 def test_keypoints_are_found_in_frames_that_were_not_trained_on(tmp_path: Path) -> None:
