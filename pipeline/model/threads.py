@@ -12,8 +12,8 @@ from pipeline.model.network import Network
 
 # What users set to choose the number of threads themselves.
 CHOSEN_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# A pose-only network of so many TCN channels gains nothing from a second thread that is worth its waiting: two spinning
-# threads on two busy cores took 8 times as long as one at 64 and at 128 channels, and 13 times at 256.
+# With two threads, which spin while they wait, a training step of a pose-only network took 8 times as long as with one
+# at 64 and at 128 TCN channels, and 13 times at 256, on two cores with other work. On idle ones it was not measured.
 SMALL_TCN_CHANNELS = 256
 
 

@@ -29,9 +29,11 @@ def clip(T: int = 9, channels: int = 1, size: int = 32, B: int = 1) -> torch.Ten
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [8, 45, 96])
 @torch.no_grad()
-def test_cnn_gives_a_vector_a_frame(channels: int, size: int) -> None:
+def test_cnn_gives_a_vector_and_places_a_frame(channels: int, size: int) -> None:
     encoder = make_encoder("cnn", channels, 40, size)
-    assert encoder(clip(3, channels, size, B=2)).shape == (2, 3, 40)
+    encoded = encoder(clip(3, channels, size, B=2))
+    assert encoded.features.shape == (2, 3, 40)
+    assert encoded.places.shape == (2, 3, K, 2)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 9])
@@ -42,33 +44,55 @@ def test_chunks_with_the_frame_before_them_equal_the_whole(chunk: int) -> None:
     for part in frames.split(chunk, 1):
         parts.append(encoder(part, previous))
         previous = part[:, -1]
-    torch.testing.assert_close(torch.cat(parts, 1), encoder(frames))
+    whole = encoder(frames)
+    torch.testing.assert_close(torch.cat([part.features for part in parts], 1), whole.features)
+    torch.testing.assert_close(torch.cat([part.places for part in parts], 1), whole.places)
 
 
 @torch.no_grad()
 def test_cnn_sees_the_change_from_the_frame_before() -> None:
     encoder, frames = make_encoder("cnn", 1, 16, 32), clip(2)
     still = frames[:, [1, 1]]
-    assert not torch.allclose(encoder(frames)[:, 1], encoder(still)[:, 1], atol=1e-4)
-    torch.testing.assert_close(encoder(frames)[:, 0], encoder(frames[:, :1])[:, 0])
+    moved, stood, first = (encoder(shown).features for shown in (frames, still, frames[:, :1]))
+    assert not torch.allclose(moved[:, 1], stood[:, 1], atol=1e-4)
+    torch.testing.assert_close(moved[:, 0], first[:, 0])
 
 
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_meet() -> None:
     encoder, frames = make_encoder("cnn", 1, 16, 32), clip(5, B=3)
-    torch.testing.assert_close(encoder(frames)[1:2], encoder(frames[1:2]))
+    together, alone = encoder(frames), encoder(frames[1:2])
+    torch.testing.assert_close(together.features[1:2], alone.features)
+    torch.testing.assert_close(together.places[1:2], alone.places)
 
 
 @torch.no_grad()
 def test_pooling_tells_where_a_thing_is() -> None:
-    pooling = PlacePooling(1, 1, 2, maps=1, values=1)
+    pooling = PlacePooling(1, 1, 2, 0, maps=1, values=1)
     pooling.scores.weight.fill_(50.0)
     pooling.out.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0]]))
     pooling.out.bias.zero_()
     x = torch.zeros(1, 1, 4, 8)
     x[0, 0, 3, 1] = 1
     # Column 1 of 8 has its centre at 3/16 of the width, row 3 of 4 at 7/8 of the height.
-    torch.testing.assert_close(pooling(x, torch.zeros(1, 1))[0], torch.tensor([2 * 3 / 16 - 1, 2 * 7 / 8 - 1]))
+    found = pooling(x, torch.zeros(1, 1))
+    torch.testing.assert_close(found.features[0], torch.tensor([2 * 3 / 16 - 1, 2 * 7 / 8 - 1]))
+    assert found.places is None
+    assert found.log_heat is None
+
+
+@torch.no_grad()
+def test_a_keypoints_place_is_the_mean_of_its_heat() -> None:
+    pooling = PlacePooling(1, 1, 2, 2)
+    pooling.keypoints = torch.nn.Conv2d(1, 2, 1, bias=False)
+    pooling.keypoints.weight.copy_(torch.tensor([50.0, -50.0])[:, None, None, None])
+    x = torch.zeros(1, 1, 2, 2)
+    x[0, 0, 1, 0] = 1
+    found = pooling(x, torch.zeros(1, 1))
+    # The first is drawn to the cell in the lower left, the second to the other three alike.
+    torch.testing.assert_close(found.places[0], torch.tensor([[0.25, 0.75], [(0.25 + 2 * 0.75) / 3, 1.25 / 3]]))
+    expected = torch.tensor([[[0.0, 0], [1, 0]], [[1 / 3, 1 / 3], [0, 1 / 3]]])
+    torch.testing.assert_close(found.log_heat[0].exp(), expected)
 
 
 def test_to_unit_moves_channels_and_scales() -> None:
@@ -80,9 +104,9 @@ def test_to_unit_moves_channels_and_scales() -> None:
 def test_freeze_stops_learning_and_thaws() -> None:
     encoder = make_encoder("cnn", 1, 16, 32)
     freeze(encoder, True)
-    assert not encoder(clip(2)).requires_grad
+    assert not encoder(clip(2)).features.requires_grad
     freeze(encoder, False)
-    assert encoder(clip(2)).requires_grad
+    assert encoder(clip(2)).features.requires_grad
 
 
 def test_none_is_no_encoder_and_an_unknown_one_is_refused() -> None:
@@ -110,7 +134,7 @@ def test_efficientnet_has_its_weights_and_its_input() -> None:
     untrained = make_encoder("efficientnet_lite0", 1, 16, 64, encoder.spec)
     assert not torch.equal(untrained.backbone._conv_stem.weight, encoder.backbone._conv_stem.weight)
     gray = clip(2, size=64)
-    torch.testing.assert_close(encoder(gray), encoder(gray.expand(-1, -1, 3, -1, -1)))
+    torch.testing.assert_close(encoder(gray).features, encoder(gray.expand(-1, -1, 3, -1, -1)).features)
 
 
 def test_a_backbone_stays_in_evaluation_and_freezing_leaves_its_pooling_free() -> None:
@@ -118,7 +142,7 @@ def test_a_backbone_stays_in_evaluation_and_freezing_leaves_its_pooling_free() -
     encoder = make_encoder("efficientnet_lite0", 1, 16, 32).train()
     before = encoder.backbone._bn0.running_mean.clone()
     freeze(encoder, True)
-    encoder(clip(3)).sum().backward()
+    encoder(clip(3)).features.sum().backward()
     assert torch.equal(encoder.backbone._bn0.running_mean, before)
     assert encoder.backbone._conv_stem.weight.grad is None
     assert encoder.pooling.out.weight.grad is not None
@@ -155,10 +179,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_hugging_face_backbones(folder: Path) -> None:
     encoder = make_encoder(f"hf:{folder}", 1, 16, 40)
     frames = clip(3, size=40, B=2)
-    assert encoder(frames).shape == (2, 3, 16)
+    encoded, mirrored = encoder(frames), encoder(frames.flip(-1))
+    assert encoded.features.shape == (2, 3, 16)
+    assert encoded.places.shape == (2, 3, K, 2)
     assert encoder.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
-    mirrored = encoder(frames.flip(-1))
-    assert not torch.allclose(encoder(frames), mirrored, atol=1e-6)
+    assert not torch.allclose(encoded.features, mirrored.features, atol=1e-6)
 
 
 @torch.no_grad()
@@ -169,7 +194,7 @@ def test_a_checkpoint_needs_the_folder_no_more(folder: Path) -> None:
     spec = json.loads(json.dumps(encoder.spec))
     again = make_encoder(f"hf:{folder}", 1, 16, 40, spec)
     again.load_state_dict(encoder.state_dict())
-    torch.testing.assert_close(again(clip(2, size=40)), encoder(clip(2, size=40)))
+    torch.testing.assert_close(again(clip(2, size=40)).features, encoder(clip(2, size=40)).features)
 
 
 def test_normalisation_is_imagenets_where_the_model_has_none(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def test_shapes_and_ranges(channels: int) -> None:
     assert output.xy_BTK2.shape == (B, T, 6, 2)
     assert output.xy_BTK2.min() > 0
     assert output.xy_BTK2.max() < 1
+    cells = SIZE // 8
+    assert output.log_heat_BTKHW.shape == (B, T, 6, cells, cells)
+    torch.testing.assert_close(output.log_heat_BTKHW.exp().sum((-1, -2)), torch.ones(B, T, 6))
 
 
 @pytest.mark.parametrize(("changes"), [{"multitask": False}, {"encoder": "none"}], ids=str)
@@ -44,7 +47,9 @@ def test_shapes_and_ranges(channels: int) -> None:
 def test_no_keypoint_head(changes: dict[str, Any]) -> None:
     frames, *rest = clips()
     network = make(**changes)
-    assert network(to_unit(frames), *rest).xy_BTK2 is None
+    output = network(to_unit(frames), *rest)
+    assert output.xy_BTK2 is None
+    assert output.log_heat_BTKHW is None
     assert network.keypoints is None
 
 
@@ -165,6 +170,35 @@ def test_every_weight_learns() -> None:
     (output.logits_BTN.square().mean() + output.xy_BTK2.square().mean()).backward()
     still = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert still == []
+
+
+@torch.no_grad()
+def test_the_keypoint_head_moves_the_places_that_the_encoder_sees() -> None:
+    frames, *rest = clips()
+    network = make()
+    torch.nn.init.normal_(network.encoder.pooling.keypoints[-1].weight)
+    network.keypoints.weight.zero_()
+    places = network.encoder(to_unit(frames)).places
+    assert places.std() > 0.05
+    torch.testing.assert_close(network(to_unit(frames), *rest).xy_BTK2, places)
+    network.keypoints.bias.fill_(1.0)
+    torch.testing.assert_close(network(to_unit(frames), *rest).xy_BTK2, (places.logit() + 1).sigmoid())
+
+
+@torch.no_grad()
+def test_mixed_precision_gives_what_full_precision_gives() -> None:
+    frames, *rest = clips()
+    network = make()
+    torch.nn.init.normal_(network.action.weight)
+    torch.nn.init.normal_(network.encoder.pooling.keypoints[-1].weight, std=0.3)
+    full = network(to_unit(frames), *rest)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = network(to_unit(frames), *rest)
+    for name in ("logits_BTN", "xy_BTK2", "log_heat_BTKHW"):
+        found, expected = getattr(mixed, name), getattr(full, name)
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, expected)  # it was mixed
+        assert (found - expected).abs().max() < 0.1 * (expected.max() - expected.min())
 
 
 @torch.no_grad()

@@ -11,9 +11,12 @@ from pipeline.model.network import Output
 from pipeline.settings import TrainSettings
 from pipeline.train.augment import Augmented
 from pipeline.train.losses import (
+    HEAT_SPREAD,
+    HEAT_WEIGHT,
     KEYPOINT_BETA,
     action_loss,
     class_weights,
+    heat_loss,
     keypoint_loss,
     smoothness,
     total,
@@ -75,6 +78,43 @@ def test_smoothness_is_the_mean_change_between_valid_neighbours() -> None:
     assert smoothness(logits, valid) == pytest.approx((2 + 0) / 2)
     assert smoothness(logits[:, :1], valid[:, :1]) == 0
     assert smoothness(logits, torch.zeros_like(valid)) == 0
+
+
+def heat_at(x: int, y: int, H: int = 4, W: int = 8) -> torch.Tensor:
+    """Heat maps (1,1,1,H,W) with nearly all attention on one cell."""
+    scores = torch.zeros(1, 1, 1, H, W)
+    scores[..., y, x] = 6.0
+    return scores.flatten(-2).log_softmax(-1).unflatten(-1, (H, W))
+
+
+def test_heat_loss_is_least_where_the_keypoint_is() -> None:
+    xy, visible = torch.tensor([[[[3 / 16, 7 / 8]]]]), torch.ones(1, 1, 1, dtype=torch.bool)
+    found = {(x, y): heat_loss(heat_at(x, y), xy, visible).item() for x in range(8) for y in range(4)}
+    assert min(found, key=found.__getitem__) == (1, 3)
+
+
+def test_heat_loss_is_the_cross_entropy_against_a_gaussian() -> None:
+    log_heat = torch.randn(2, 3, 6, 4, 8, generator=torch.Generator().manual_seed(0)).flatten(-2).log_softmax(-1)
+    xy = torch.rand(2, 3, 6, 2, generator=torch.Generator().manual_seed(1))
+    visible = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(2)) > 0.4
+    cells = torch.stack(torch.meshgrid(torch.arange(4) + 0.5, torch.arange(8) + 0.5, indexing="ij"), -1).flatten(0, 1)
+    at = torch.stack([xy[..., 1] * 4, xy[..., 0] * 8], -1)
+    target = (-(cells - at[..., None, :]).square().sum(-1) / (2 * HEAT_SPREAD**2)).softmax(-1)
+    expected = F.cross_entropy(log_heat[visible], target[visible])
+    torch.testing.assert_close(heat_loss(log_heat.unflatten(-1, (4, 8)), xy, visible), expected)
+    assert heat_loss(log_heat.unflatten(-1, (4, 8)), xy, torch.zeros_like(visible)) == 0
+
+
+def test_heat_is_part_of_what_training_minimises() -> None:
+    logits, labels = example()
+    xy, visible = torch.full((2, 30, 1, 2), 0.5), torch.ones(2, 30, 1, dtype=torch.bool)
+    target = Augmented(None, xy, xy, visible, labels, labels == labels)
+    log_heat = heat_at(0, 0).expand(2, 30, 1, 4, 8)
+    settings = TrainSettings(lambda_kp=2.0)
+    without = total(Output(logits, xy), target, EVEN, settings)
+    found = total(Output(logits, xy, log_heat), target, EVEN, settings)
+    assert without.heat == 0
+    torch.testing.assert_close(found.total, without.total + 2 * HEAT_WEIGHT * heat_loss(log_heat, xy, visible))
 
 
 def test_keypoint_loss_counts_visible_keypoints_alone() -> None:

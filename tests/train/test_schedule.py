@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.settings import TrainSettings
-from pipeline.train.schedule import EarlyStopping, Plateau, lr_at
+from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
 
 SETTINGS = TrainSettings(lr=1e-3, min_lr=1e-5, warmup_epochs=2, epochs=10)
 STEPS = 7
@@ -83,6 +83,14 @@ def test_plateau_agrees_with_torch(scores, patience):
     for score in scores:
         torchs.step(score)
         assert ours.update(score) == optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("step", "decay", "expected"),
+    [(0, 0.999, 0.1), (8, 0.999, 0.5), (89, 0.999, 90 / 99), (10**6, 0.999, 0.999), (8, 0.2, 0.2)],
+)
+def test_the_averages_decay_rises_to_what_was_set(step, decay, expected):
+    assert ema_decay_at(step, decay) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

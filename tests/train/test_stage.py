@@ -16,11 +16,16 @@ import torch
 import cache as clip_cache
 from cache import CacheError
 from pipeline.model import checkpoint
+from pipeline.model.infer import infer
+from pipeline.model.trained import load_trained
 from pipeline.settings import TrainSettings
 from pipeline.train import stage
 from pipeline.train.data import prepare
-from pipeline.train.run_folder import BEST, HISTORY, RunError
+from pipeline.train.losses import class_weights
+from pipeline.train.run_folder import BEST, HISTORY, LAST, RunError
+from pipeline.train.schedule import ema_decay_at
 from pipeline.train.split import SplitError
+from pipeline.train.validate import evaluate
 from tests_support import CLASSES, KEYPOINTS, small_clip, write_recording, write_small_cache
 
 LOSSES = ["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_macro_f1"]
@@ -103,6 +108,36 @@ def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path
     np.testing.assert_array_equal(losses(undisturbed), losses(killed))
     ours, theirs = (checkpoint.load(out / BEST)["weights"] for out in (undisturbed, killed))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_average_is_what_is_scored_and_saved(small_cache: Path, quick, tmp_path: Path) -> None:
+    settings = quick(epochs=1, use_ema=True, ema_decay=0.9)
+    run(small_cache, tmp_path / "run", settings)
+    last, best = checkpoint.load(tmp_path / "run" / LAST), checkpoint.load(tmp_path / "run" / BEST)
+    average = last["loop"]["average"]
+    assert all(torch.equal(best["weights"][name], average[name]) for name in average)
+    assert not torch.equal(last["weights"]["action.weight"], average["action.weight"])
+    data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
+    weights_N = class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
+    of_average, of_last = (
+        evaluate(load_trained(tmp_path / "run" / name).network, data.val, data.merge.names, weights_N, settings).loss
+        for name in (BEST, LAST)
+    )
+    scored = pd.read_csv(tmp_path / "run" / HISTORY)["val_loss"].item()
+    assert scored == pytest.approx(of_average, rel=1e-6)
+    assert scored != pytest.approx(of_last, rel=1e-4)
+
+
+def test_the_averages_updates_are_counted_over_the_whole_run(
+    small_cache: Path, quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decays: list[float] = []
+    monkeypatch.setattr(stage, "update_average", lambda average, network, decay: decays.append(decay))
+    plateau = {"lr_schedule": "plateau", "use_ema": True}
+    run(small_cache, tmp_path / "run", quick(epochs=2, **plateau))
+    run(small_cache, tmp_path / "run", quick(epochs=3, **plateau), resume=True)
+    assert len(decays) % 3 == 0
+    assert decays == [ema_decay_at(n, 0.999) for n in range(len(decays))]
 
 
 def test_resume_with_more_epochs_goes_on(small_cache: Path, quick, tmp_path: Path) -> None:
@@ -348,6 +383,23 @@ def test_train_and_validation_losses_are_computed_alike(quick, tmp_path: Path) -
     history = pd.read_csv(tmp_path / "run" / HISTORY)
     np.testing.assert_allclose(history["train_loss"], history["val_loss"], rtol=1e-5)
     assert (np.abs(history["shown_loss"] - history["train_loss"]) > 1e-3).any()
+
+
+def test_the_plain_cross_entropy_is_torchs(small_cache: Path, quick, tmp_path: Path) -> None:
+    settings = quick(epochs=1)
+    run(small_cache, tmp_path / "run", settings)
+    data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
+    network = load_trained(tmp_path / "run" / BEST).network
+    found = []
+    for part in (data.train_sample, data.val):
+        outputs = [
+            infer(network, c, d.xy, d.visible, [(0, len(c))]) for c, d in zip(part.clips, part.data, strict=True)
+        ]
+        logits = torch.cat([output.logits_BTN for output in outputs])
+        labels = torch.from_numpy(np.concatenate(part.labels))
+        found.append(torch.nn.functional.cross_entropy(logits[labels >= 0], labels[labels >= 0]).item())
+    history = pd.read_csv(tmp_path / "run" / HISTORY)
+    assert history[["train_cross_entropy", "val_cross_entropy"]].iloc[0].tolist() == pytest.approx(found, rel=1e-5)
 
 
 # For every training setting: another value, and what it must change. `losses`: the figures of the run.
