@@ -33,6 +33,11 @@ class CacheError(ValueError):
     """A cache, or a recording in it, cannot be used; the message says which, why, and what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, for a message of one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How the original picture lies in the cached square: scaled to fit, centred, the rest padded with black.
@@ -160,11 +165,14 @@ def meta_to_dict(meta: RecordingMeta) -> dict[str, Any]:
 
 
 def meta_from_dict(values: dict[str, Any]) -> RecordingMeta:
-    """The inverse of `meta_to_dict`. Raises CacheError for another schema version."""
-    found = values.get("schema_version")
-    if found != SCHEMA_VERSION:
-        raise CacheError(f"recording {values.get('recording')}: schema version {found}, expected {SCHEMA_VERSION}")
-    tuples = {name: tuple(values[name]) for name in ("keypoint_names", "class_names", "notes")}
-    tuples["clips"] = tuple(ClipRows(**rows) for rows in values["clips"])
-    tuples["damage"] = tuple(Damage(**damage) for damage in values["damage"])
-    return RecordingMeta(**values | tuples | {"geometry": Geometry(**values["geometry"])})
+    """The inverse of `meta_to_dict`. Raises CacheError for another schema version, and where something is missing."""
+    try:
+        found, name = values["schema_version"], values["recording"]
+        if found != SCHEMA_VERSION:
+            raise CacheError(f"recording {name}: schema version {found}, expected {SCHEMA_VERSION}")
+        tuples = {name: tuple(values[name]) for name in ("keypoint_names", "class_names", "notes")}
+        tuples["clips"] = tuple(ClipRows(**rows) for rows in values["clips"])
+        tuples["damage"] = tuple(Damage(**damage) for damage in values["damage"])
+        return RecordingMeta(**values | tuples | {"geometry": Geometry(**values["geometry"])})
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"damaged metadata of a recording ({first_line(error)})") from None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.clip import SCHEMA_VERSION, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
+from cache.clip import SCHEMA_VERSION, CacheError, RecordingMeta, first_line, meta_from_dict, meta_to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,16 +109,17 @@ def read_index(folder: Path) -> Index:
         columns = {name: table[name].to_pylist() for name in table.column_names}
         firsts = [(file, json.loads(text)) for file, text in zip(columns["file"], columns["meta"], strict=True) if text]
         retired = tuple(json.loads(table.schema.metadata[b"retired"]))
+        recordings = {meta["recording"]: meta_from_dict(meta) for _, meta in firsts}
+        files = {meta["recording"]: file for file, meta in firsts}
+        triples = zip(columns["recording"], columns["trial"], columns["reason"], strict=True)
+        skipped = tuple(Skip(*triple) for triple in triples if triple[2] is not None)
     except FileNotFoundError:
         raise CacheError(
             f"{folder}: the cache is not complete ({INDEX_FILE} is missing); run preprocess again"
         ) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise CacheError(f"{path}: cannot be read ({error}); delete it and run preprocess again") from None
-    recordings = {meta["recording"]: meta_from_dict(meta) for _, meta in firsts}
-    files = {meta["recording"]: file for file, meta in firsts}
-    triples = zip(columns["recording"], columns["trial"], columns["reason"], strict=True)
-    skipped = tuple(Skip(*triple) for triple in triples if triple[2] is not None)
+        reason = first_line(error)
+        raise CacheError(f"{path}: cannot be read ({reason}); delete it and run preprocess again") from None
     return Index(recordings, files, skipped, retired)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cache.clip import CacheError, RecordingMeta
+from cache.clip import CacheError, RecordingMeta, first_line
 from cache.hdf5_store import SUFFIX as HDF5_SUFFIX
 from cache.hdf5_store import HDF5Reader, HDF5Writer
 from cache.zarr_store import SUFFIX as ZARR_SUFFIX
@@ -107,10 +107,10 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what a format raises for missing or damaged files into a CacheError that says what to do."""
     try:
         yield
-    except CacheError:
+    except MemoryError:
         raise
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except Exception as error:  # damaged files make zarr, numcodecs and HDF5 raise whatever they meet first
         raise CacheError(
-            f"{path}: cannot be read ({error}); if preprocess has run meanwhile, start again; otherwise delete it and "
-            "run preprocess"
+            f"{path}: cannot be read ({first_line(error)}); if preprocess has run meanwhile, start again; otherwise "
+            "delete it and run preprocess"
         ) from error

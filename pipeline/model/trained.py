@@ -66,6 +66,6 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
             content["preprocess"],
             content["train"],
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # of values that are damaged, or not those of a model
         first_line = (str(error).splitlines() or [""])[0]
         raise checkpoint.CheckpointError(f"{path}: holds no whole model ({first_line[:120]}); train again") from None

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-import pandas as pd
 
-from pipeline.preprocess.annotations import MAX_FRAME
+from pipeline.preprocess.h5_table import LEVELS, read_h5
 from pipeline.preprocess.number_table import Block, read_numbers
 from pipeline.preprocess.text_table import UnreadableError, read_rows, require_content
 
 COORDS = ("x", "y", "likelihood")
-_LEVELS = ("scorer", "individuals", "bodyparts", "coords")
+_MOST_LEVELS = max(map(len, LEVELS))
 
 # (scorer, [individual,] bodypart, coord) of each column after the first
 Columns = Sequence[tuple[str, ...]]
@@ -56,16 +54,16 @@ def check_header(path: Path) -> None:
     Raises UnreadableError where that may pass, else another ValueError (KeypointError for .h5); both say the reason.
     """
     if path.suffix.lower() == ".csv":
-        _csv_header(read_rows(path, limit=len(_LEVELS)))
+        _csv_header(read_rows(path, limit=_MOST_LEVELS))
     else:
         require_content(path)
-        _check_levels(path, _read_hdf(path, rows=0))
+        _open_h5(path, rows=0)
 
 
 def read_dlc(path: Path) -> DlcTable:
     """A .csv or .h5 table. Raises KeypointError, also for one that does not fit the memory."""
     try:
-        columns, blocks = _open_csv(path) if path.suffix.lower() == ".csv" else _read_h5(path)
+        columns, blocks = _open_csv(path) if path.suffix.lower() == ".csv" else _open_h5(path)
         names, places = _keypoint_columns(path, columns)
         parts = [(frames, *_points(cells, places)) for frames, cells in blocks]
         if not parts:
@@ -94,15 +92,11 @@ def align(table: DlcTable, frame_index: np.ndarray, width: int, height: int, lag
     return values.astype(np.float32)
 
 
-def _level_names() -> list[list[str]]:
-    return [[level for level in _LEVELS if level != "individuals"], list(_LEVELS)]
-
-
 def _csv_header(rows: list[list[str]]) -> tuple[int, list[tuple[str, ...]]]:
     """Number of header rows, and (scorer, [individual,] bodypart, coord) of each column after the first."""
-    titles = [row[0] if row else "" for row in rows[: len(_LEVELS)]]
-    for levels in _level_names():
-        if titles[: len(levels)] == levels:
+    titles = [row[0] if row else "" for row in rows[:_MOST_LEVELS]]
+    for levels in LEVELS:
+        if tuple(titles[: len(levels)]) == levels:
             header = rows[: len(levels)]
             if len({len(row) for row in header}) > 1:
                 raise ValueError("has header rows of different lengths")
@@ -115,7 +109,7 @@ def _csv_header(rows: list[list[str]]) -> tuple[int, list[tuple[str, ...]]]:
 def _open_csv(path: Path) -> tuple[Columns, Iterator[Block]]:
     """Columns and blocks; pandas' own header reading loses the first row where that is empty."""
     try:
-        n_header, columns = _csv_header(read_rows(path, limit=len(_LEVELS)))
+        n_header, columns = _csv_header(read_rows(path, limit=_MOST_LEVELS))
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
     except ValueError as error:
@@ -132,40 +126,14 @@ def _csv_blocks(path: Path, n_header: int, columns: Columns) -> Iterator[Block]:
         raise KeypointError(f"{path} {error}") from None
 
 
-def _read_hdf(path: Path, rows: int | None = None) -> pd.DataFrame:
-    """The one table of an .h5 file (its first `rows` rows). Raises KeypointError for any other file."""
-    if not path.is_file() or not h5py.is_hdf5(path):
-        raise KeypointError(f"{path}: not an HDF5 file")
+def _open_h5(path: Path, rows: int | None = None) -> tuple[Columns, list[Block]]:
     try:
-        table = pd.read_hdf(path, stop=rows)
-    except Exception as error:  # a damaged file makes HDF5, PyTables and pandas raise whatever they meet first
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise KeypointError(f"{path}: cannot be read as a DLC table: {reason}") from None
-    if not isinstance(table, pd.DataFrame):
-        raise KeypointError(f"{path}: holds a {type(table).__name__}, expected a DLC table")
-    return table
-
-
-def _read_h5(path: Path) -> tuple[Columns, list[Block]]:
-    table = _read_hdf(path)
-    _check_levels(path, table)
-    frames = pd.to_numeric(pd.Series(table.index), errors="coerce").to_numpy(dtype=np.float64)
-    whole = (frames == np.floor(frames)) & (np.abs(frames) <= MAX_FRAME)
-    if not whole.all():
-        wrong = table.index[int(np.flatnonzero(~whole)[0])]
-        raise KeypointError(f"{path}: frame number {str(wrong)!r} is not a whole number below 2^31")
-    try:
-        cells = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (ValueError, TypeError) as error:
-        raise KeypointError(f"{path}: a cell is not a number: {error}") from None
-    columns = [tuple(str(part) for part in column) for column in table.columns]
-    return columns, [(frames.astype(np.int64), cells)] if len(frames) else []
-
-
-def _check_levels(path: Path, table: pd.DataFrame) -> None:
-    if list(table.columns.names) not in _level_names() or table.shape[1] == 0:
-        found = ", ".join(str(name) for name in table.columns.names)
-        raise KeypointError(f"{path}: header levels {found}, expected scorer, bodyparts, coords and keypoints in them")
+        columns, frames, cells = read_h5(path, rows)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise KeypointError(f"{path}: {error}") from None
+    return columns, [(frames, cells)] if len(frames) else []
 
 
 def _keypoint_columns(path: Path, columns: Columns) -> tuple[tuple[str, ...], list[dict[str, int]]]:
