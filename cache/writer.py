@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -244,9 +244,13 @@ class CacheWriter:
             index.write_index(self.path, content)
             self._written = content
         self._committed = set(files.values())
-        self._retired = set(retired)
         for name in retired:
             _delete(self.recordings_folder / name)
+        self._retired = set(retired) & set(self._names())
+        if retired:
+            # Said no longer than needed: the index is then the same whenever in between there were commits and kills.
+            self._written = replace(content, retired=tuple(sorted(self._retired)))
+            index.write_index(self.path, self._written)
 
     def close(self) -> None:
         """Commit, and let others write."""
