@@ -221,13 +221,16 @@ def predict(
         Optional[bool],  # noqa: UP045
         typer.Option(help="use DLC's _filtered table where there are both; default as for the model"),
     ] = None,
+    workers: WorkersOption = None,
+    stall_timeout: StallOption = STALL_S,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """New recordings -> behaviour per frame, bouts and ethograms, by a trained model."""
     from pipeline import jobs
 
     tables: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
-    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device, **tables))
+    how = jobs.How(workers, stall_timeout)
+    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device, how=how, **tables))
 
 
 @app.command()

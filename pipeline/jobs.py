@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import shown
 from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST, write_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
-SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 _LOWER = "lower --batch-size or --train-T, or preprocess with a smaller --img-size"
 _ELSEWHERE = "use --device cpu, or close what else uses the memory"
@@ -77,7 +76,7 @@ def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, h
         report = stage.preprocess(
             settings, cache=cache, **vars(folders), **how.options(), prune=how.prune, progress=progress
         )
-    _show_report(report, cache, time.perf_counter() - started)
+    shown.show_report(report, cache, time.perf_counter() - started)
     return report.exit_code
 
 
@@ -98,22 +97,9 @@ def status(settings: PreprocessSettings, *, cache: Path, folders: Folders, run: 
 
     with progress_bar() as progress:
         found = stage.status(settings, cache=cache, **vars(folders), progress=progress)
-    rows = [
-        (row.recording, row.state, row.n_decode or "", "; ".join(row.why))
-        for row in found.recordings
-        if row.state != "fresh"
-    ]
-    if rows:
-        table("Not up to date", ("recording", "state", "frames to decode", "why"), rows, right=("frames to decode",))
-    _show_skipped(found.skipped)
-    n_fresh = sum(row.state == "fresh" for row in found.recordings)
-    n_removed = sum(row.state == "removed" for row in found.recordings)
-    gone = f", {n_removed} without files any more (--prune drops them)" if n_removed else ""
-    say(f"{n_fresh} recordings are fresh, {found.n_stale} are not, {len(found.skipped)} skipped{gone}: {cache}")
-    if found.n_stale:
-        say(f"preprocess would decode {found.n_decode:,} frames{_about(found.seconds)}")
+    shown.show_status(found, cache)
     up_to_date = _run_status(cache, run) if run else True
-    if found.n_stale or n_removed or not up_to_date:
+    if found.n_stale or found.n_removed or not up_to_date:
         return STALE
     return LEFT_OUT if any(skip.fault for skip in found.skipped) else DONE
 
@@ -136,14 +122,6 @@ def _run_status(cache: Path, run: Path) -> bool:
     return record.finished and not differences
 
 
-def _about(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f", in about {math.ceil(seconds)} s"
-    return f", in about {seconds / 60:.0f} min" if seconds < 5400 else f", in about {seconds / 3600:.1f} h"
-
-
 def check(
     settings: PreprocessSettings,
     *,
@@ -156,9 +134,9 @@ def check(
 
     with progress_bar() as progress:
         checked = stage.check(settings, **vars(folders), quick=quick, progress=progress)
-    _show_checked(checked)
+    shown.show_checked(checked)
     if csv:
-        write_text(csv, _checked_table(checked).to_csv(index=False, lineterminator="\n"))
+        write_text(csv, shown.checked_table(checked).to_csv(index=False, lineterminator="\n"))
         say(f"Table: {csv}")
     return checked.exit_code
 
@@ -199,7 +177,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, forc
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
         return DONE
     result = scoring.evaluate(outcome.best, cache=cache, out=out, device=settings.device)
-    _show_scores(result, "held-out recordings")
+    shown.show_scores(result, "held-out recordings")
     say(f"Pictures: {out / 'pictures'}")
     return DONE
 
@@ -212,6 +190,7 @@ def predict(
     dlc: Path | None,
     out: Path,
     device: str,
+    how: How,
     dlc_scorer: str | None,
     prefer_filtered: bool | None,
 ) -> int:
@@ -228,9 +207,10 @@ def predict(
             device=device,
             dlc_scorer=dlc_scorer,
             prefer_filtered=prefer_filtered,
+            **how.options(),
             progress=progress,
         )
-    _show_report(done.report, out / "cache", time.perf_counter() - started)
+    shown.show_report(done.report, out / "cache", time.perf_counter() - started)
     if done.refused:
         table("Refused by the model", ("recording", "reason"), done.refused.items())
     say(f"{done.n_trials} trials in {out / stage.TABLES}, {done.n_bouts} bouts in {out / stage.BOUTS}")
@@ -246,7 +226,7 @@ def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str
 
     result = stage.evaluate(model, cache=cache, on=on, out=out, device=device)
     where = "held-out recordings" if on == "val" else "all recordings, those it was trained on among them"
-    _show_scores(result, where)
+    shown.show_scores(result, where)
     for picture in result.pictures:
         say(f"Picture: {picture}")
     return DONE
@@ -307,98 +287,3 @@ def show_demo(out: Path) -> int:
     for picture in sorted(out.glob("*/pictures/*.png")):
         say(f"  {picture}")
     return DONE
-
-
-def _show_report(report: Any, cache: Path, seconds: float) -> None:
-    n_fresh = sum(row.state == "fresh" for row in report.recordings)
-    rows = [
-        (row.recording, row.state, row.trials, row.frames, row.decoder or "-", "; ".join(row.notes))
-        for row in report.recordings
-        if row.state != "fresh" or n_fresh <= SHOWN_FRESH
-    ]
-    columns = ("recording", "state", "trials", "frames", "decoder", "notes")
-    if rows:
-        table("Recordings", columns, rows, right=("trials", "frames"))
-    if n_fresh > SHOWN_FRESH:
-        say(f"{n_fresh} recordings are as they were")
-    _show_skipped(report.skipped)
-    n_all, used = len(report.recordings), sum(row.trials for row in report.recordings)
-    say(f"{n_all} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
-
-
-def _show_skipped(skipped: Sequence[Any]) -> None:
-    if skipped:
-        rows = [(skip.recording, "all" if skip.trial is None else skip.trial, skip.reason) for skip in skipped]
-        table("Skipped", ("recording", "trial", "reason"), rows, right=("trial",))
-
-
-def _checked_table(checked: Any) -> pd.DataFrame:
-    """A row per trial, with all that is to be said of it and of its recording."""
-    import pandas as pd  # takes longer than all that a preprocess without news does
-
-    rows = []
-    for row in checked.rows:
-        remarks = checked.remarks_on(row)
-        said = {name: " | ".join(getattr(r, name) for r in remarks) for name in ("reason", "what_to_do")}
-        rows.append(asdict(row) | said)
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _show_checked(checked: Any) -> None:
-    trials = _checked_table(checked).drop(columns=["reason", "what_to_do"])
-    shown = [["-" if cell is None or cell == "" else cell for cell in row] for row in trials.to_numpy().tolist()]
-    columns = [str(name).replace("_", " ") for name in trials]
-    table("Trials", columns, shown, right=("trial", "frames", "decoded", "dlc rows", "label rows", "fps", "lag"))
-    if checked.lags:
-        rows = [(name, *_lag_cells(lag)) for name, lag in checked.lags.items()]
-        columns = ["recording", "lag", "surely within", "change at it", "at 0", "keypoints and video"]
-        table("\nRows that the keypoints run ahead of the video", columns, rows, right=columns[1:5])
-    if checked.remarks:
-        rows = [
-            (r.recording, "all" if r.trial is None else r.trial, r.verdict, r.reason, r.what_to_do)
-            for r in checked.remarks
-        ]
-        table("\nTo look at", ("recording", "trial", "verdict", "reason", "what to do"), rows, right=("trial",))
-    n = {verdict: int((trials["verdict"] == verdict).sum()) for verdict in ("ok", "warning", "skipped")}
-    faults = sum(remark.fault for remark in checked.remarks)
-    say(f"{n['ok']} ok, {n['warning']} with a warning, {n['skipped']} skipped; {faults} faults")
-
-
-def _lag_cells(lag: Any) -> tuple[str, ...]:
-    says = f"cannot tell: {lag.unknown}" if lag.unknown else "out of step" if lag.differs else "in step"
-    known = "?" if lag.unknown else f"{lag.lag:+d}" if lag.lag else "0"
-    return known, f"{lag.low} to {lag.high}", _number(lag.change, 1), _number(lag.change_at_0, 1), says
-
-
-def _show_scores(result: Any, where: str) -> None:
-    scores, baseline = result.model.scores, result.baseline
-    rows: list[tuple[str, ...]] = [
-        (
-            name,
-            _number(scores.f1_per_class[name]),
-            _number(baseline.f1_per_class[name]),
-            _number(scores.segment_f1_per_class[name]),
-            f"{scores.support[name]:,}",
-        )
-        for name in scores.class_names
-    ]
-    title = f"Scores on {scores.n_trials} trials of {result.n_recordings} {where}"
-    columns = ("class", "F1", "F1 of the majority baseline", "segment F1@0.3", "frames")
-    table(title, columns, rows, right=columns[1:])
-    figures = [("macro F1", scores.macro_f1, baseline.macro_f1)]
-    figures += [(f"segment F1@{iou}", scores.segment_f1[iou], baseline.segment_f1[iou]) for iou in scores.segment_f1]
-    figures += [
-        ("keypoint MAE (normalised)", scores.keypoint_mae_norm, math.nan),
-        ("keypoint MAE (px)", scores.keypoint_mae_px, math.nan),
-    ]
-    figures += [("loss", result.model.loss, math.nan), ("action loss", result.model.action_loss, math.nan)]
-    figures += [("keypoint loss", result.model.kp_loss, math.nan)]
-    rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
-    table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
-    matrix = zip(scores.class_names, scores.confusion.tolist(), strict=True)
-    frames = [(name, *(f"{n:,}" for n in row)) for name, row in matrix]
-    table("Confusion in frames (rows: truth)", ("truth", *scores.class_names), frames, right=scores.class_names)
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -79,7 +79,8 @@ def flags_of(command: str) -> set[str]:
         ),
         (
             "predict",
-            {"--model", "--out", "--videos", "--dlc", "--dlc-scorer", "--prefer-filtered", "--device", "--help"},
+            {"--model", "--out", "--videos", "--dlc", "--dlc-scorer", "--prefer-filtered", "--device", "--help"}
+            | {"--workers", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
     ],

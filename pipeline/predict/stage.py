@@ -20,7 +20,7 @@ from pipeline.model.trained import Trained, load_trained
 from pipeline.predict.exports import Prediction, bout_table, trial_name, trial_table, write_table
 from pipeline.predict.pictures import Strip, confusion_picture, ethograms, learning_curves
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.settings import STALL_S, PreprocessSettings, TrainSettings
 from pipeline.train import losses
 from pipeline.train.data import Part
 from pipeline.train.labels import Merge
@@ -74,18 +74,29 @@ def predict(
     device: str = "auto",
     dlc_scorer: str | None = None,
     prefer_filtered: bool | None = None,
+    workers: int = 0,
+    stall_s: float = STALL_S,
     progress: Progress | None = None,
 ) -> Predicted:
     """Preprocesses new recordings as the model's were, and writes a table per trial, bouts and ethograms into `out`.
 
-    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. The cache lies in
-    out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError, PredictError.
+    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. workers, stall_s: as
+    in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
+    PredictError.
     """
     trained = load_trained(model, pick_device(device))
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     given = {name: value for name, value in tables.items() if value is not None}
     settings = PreprocessSettings(**(trained.preprocess | given))
-    report = preprocess(settings, cache=out / "cache", videos=videos, annotations=None, dlc=dlc, progress=progress)
+    report = preprocess(
+        settings,
+        cache=out / "cache",
+        videos=videos,
+        dlc=dlc,
+        workers=workers,
+        stall_s=stall_s,
+        progress=progress,
+    )
     clips = clip_cache.open(out / "cache")
     # Recordings of an earlier call whose files are not in this one's folders stay in the cache, and are not asked for.
     asked = {row.recording for row in report.recordings if row.state != "removed"}

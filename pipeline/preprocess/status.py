@@ -50,6 +50,11 @@ class Status:
         return sum(row.state not in ("fresh", "removed") for row in self.recordings)
 
     @property
+    def n_removed(self) -> int:
+        """Recordings in the cache whose files are gone."""
+        return sum(row.state == "removed" for row in self.recordings)
+
+    @property
     def n_decode(self) -> int:
         """Frames that it would decode."""
         return sum(row.n_decode for row in self.recordings)

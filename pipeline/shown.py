@@ -1,0 +1,136 @@
+"""The tables that the commands show, of what the stages return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.console import say, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
+
+
+def show_report(report: Any, cache: Path, seconds: float) -> None:
+    n_fresh = sum(row.state == "fresh" for row in report.recordings)
+    rows = [
+        (row.recording, row.state, row.trials, row.frames, row.decoder or "-", "; ".join(row.notes))
+        for row in report.recordings
+        if row.state != "fresh" or n_fresh <= SHOWN_FRESH
+    ]
+    columns = ("recording", "state", "trials", "frames", "decoder", "notes")
+    if rows:
+        table("Recordings", columns, rows, right=("trials", "frames"))
+    if n_fresh > SHOWN_FRESH:
+        say(f"{n_fresh} recordings are as they were")
+    show_skipped(report.skipped)
+    n_all, used = len(report.recordings), sum(row.trials for row in report.recordings)
+    say(f"{n_all} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
+
+
+def show_skipped(skipped: Sequence[Any]) -> None:
+    if skipped:
+        rows = [(skip.recording, "all" if skip.trial is None else skip.trial, skip.reason) for skip in skipped]
+        table("Skipped", ("recording", "trial", "reason"), rows, right=("trial",))
+
+
+def checked_table(checked: Any) -> pd.DataFrame:
+    """A row per trial, with all that is to be said of it and of its recording."""
+    import pandas as pd  # takes longer than all that a preprocess without news does
+
+    rows = []
+    for row in checked.rows:
+        remarks = checked.remarks_on(row)
+        said = {name: " | ".join(getattr(r, name) for r in remarks) for name in ("reason", "what_to_do")}
+        rows.append(asdict(row) | said)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def show_checked(checked: Any) -> None:
+    trials = checked_table(checked).drop(columns=["reason", "what_to_do"])
+    shown = [["-" if cell is None or cell == "" else cell for cell in row] for row in trials.to_numpy().tolist()]
+    columns = [str(name).replace("_", " ") for name in trials]
+    table("Trials", columns, shown, right=("trial", "frames", "decoded", "dlc rows", "label rows", "fps", "lag"))
+    if checked.lags:
+        rows = [(name, *_lag_cells(lag)) for name, lag in checked.lags.items()]
+        columns = ["recording", "lag", "surely within", "change at it", "at 0", "keypoints and video"]
+        table("\nRows that the keypoints run ahead of the video", columns, rows, right=columns[1:5])
+    if checked.remarks:
+        rows = [
+            (r.recording, "all" if r.trial is None else r.trial, r.verdict, r.reason, r.what_to_do)
+            for r in checked.remarks
+        ]
+        table("\nTo look at", ("recording", "trial", "verdict", "reason", "what to do"), rows, right=("trial",))
+    n = {verdict: int((trials["verdict"] == verdict).sum()) for verdict in ("ok", "warning", "skipped")}
+    faults = sum(remark.fault for remark in checked.remarks)
+    say(f"{n['ok']} ok, {n['warning']} with a warning, {n['skipped']} skipped; {faults} faults")
+
+
+def _lag_cells(lag: Any) -> tuple[str, ...]:
+    says = f"cannot tell: {lag.unknown}" if lag.unknown else "out of step" if lag.differs else "in step"
+    known = "?" if lag.unknown else f"{lag.lag:+d}" if lag.lag else "0"
+    return known, f"{lag.low} to {lag.high}", _number(lag.change, 1), _number(lag.change_at_0, 1), says
+
+
+def show_scores(result: Any, where: str) -> None:
+    scores, baseline = result.model.scores, result.baseline
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            _number(scores.f1_per_class[name]),
+            _number(baseline.f1_per_class[name]),
+            _number(scores.segment_f1_per_class[name]),
+            f"{scores.support[name]:,}",
+        )
+        for name in scores.class_names
+    ]
+    title = f"Scores on {scores.n_trials} trials of {result.n_recordings} {where}"
+    columns = ("class", "F1", "F1 of the majority baseline", "segment F1@0.3", "frames")
+    table(title, columns, rows, right=columns[1:])
+    figures = [("macro F1", scores.macro_f1, baseline.macro_f1)]
+    figures += [(f"segment F1@{iou}", scores.segment_f1[iou], baseline.segment_f1[iou]) for iou in scores.segment_f1]
+    figures += [
+        ("keypoint MAE (normalised)", scores.keypoint_mae_norm, math.nan),
+        ("keypoint MAE (px)", scores.keypoint_mae_px, math.nan),
+    ]
+    figures += [("loss", result.model.loss, math.nan), ("action loss", result.model.action_loss, math.nan)]
+    figures += [("keypoint loss", result.model.kp_loss, math.nan)]
+    rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
+    table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
+    matrix = zip(scores.class_names, scores.confusion.tolist(), strict=True)
+    frames = [(name, *(f"{n:,}" for n in row)) for name, row in matrix]
+    table("Confusion in frames (rows: truth)", ("truth", *scores.class_names), frames, right=scores.class_names)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def show_status(status: Any, cache: Path) -> None:
+    """What is not up to date and why, what is skipped, and how long a run would take."""
+    rows = [
+        (row.recording, row.state, row.n_decode or "", "; ".join(row.why))
+        for row in status.recordings
+        if row.state != "fresh"
+    ]
+    if rows:
+        table("Not up to date", ("recording", "state", "frames to decode", "why"), rows, right=("frames to decode",))
+    show_skipped(status.skipped)
+    n_fresh = sum(row.state == "fresh" for row in status.recordings)
+    gone = f", {status.n_removed} without files any more (--prune drops them)" if status.n_removed else ""
+    say(f"{n_fresh} recordings are fresh, {status.n_stale} are not, {len(status.skipped)} skipped{gone}: {cache}")
+    if status.n_stale:
+        say(f"preprocess would decode {status.n_decode:,} frames{_about(status.seconds)}")
+
+
+def _about(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f", in about {math.ceil(seconds)} s"
+    return f", in about {seconds / 60:.0f} min" if seconds < 5400 else f", in about {seconds / 3600:.1f} h"
