@@ -416,7 +416,7 @@ CHANGES = {
 # These need others with them to show.
 TOGETHER = {
     "rare_boost_cap": ({"rare_threshold_share": 0.5}, 1.0),
-    "ema_decay": ({"use_ema": True}, 0.5),
+    "ema_decay": ({"use_ema": True}, 0.05),  # of so few steps the warm-up has no higher one
     "lr_patience": ({"lr_schedule": "plateau", "lr": 1e-9, "min_lr": 0.0, "epochs": 3, "warmup_epochs": 0}, 0),
     "lr_factor": (
         {"lr_schedule": "plateau", "lr": 1e-6, "min_lr": 0.0, "epochs": 4, "lr_patience": 0, "warmup_epochs": 0},
