@@ -39,7 +39,8 @@ class VideoFacts:
     width, height: of the picture as it is shown (turned by rotation, degrees counter-clockwise). n_frames: shown ones,
     by its packets where each of them is one picture, else by decoding. time_s: (n_frames,) seconds since the first
     shown frame. pts: (n_frames,) the same in the file's own units, or None if they don't tell a frame's place.
-    distrust: why decord must not read the file, or None. note: something to tell the user, or None.
+    distrust: why decord must not read the file, or None. note: something to tell the user, or None. n_missing: how many
+    more frames its header lists, where neither an edit list nor the format explains it.
     """
 
     width: int
@@ -51,6 +52,7 @@ class VideoFacts:
     rotation: int
     distrust: str | None
     note: str | None = None
+    n_missing: int = 0
 
 
 def probe(path: Path) -> VideoFacts:
@@ -86,6 +88,7 @@ def probe(path: Path) -> VideoFacts:
             rotation=rotation,
             distrust=_distrust(container, first, hidden, rotation, pts) or empty or note,
             note=note,
+            n_missing=0 if hidden or empty else max(0, stream.frames - len(stamps)),
         )
 
 

@@ -69,10 +69,10 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings) -> Source:
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     """What to say of a table that fits the recording; raises UnusableError for one that does not."""
-    if source.facts:
-        _check_gaps(table, source.facts)
     kind = "video" if source.facts else "recording"
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
+    if source.facts:
+        _check_gaps(table, source.facts)
     xy = table.values[table.frames < source.n_frames, :, :2]
     visible = ~np.isnan(xy[..., 0])
     outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
@@ -105,16 +105,22 @@ def _check_rows(table: DlcTable, n_frames: int, kind: str, slack: int, source_no
 def _check_gaps(table: DlcTable, facts: VideoFacts) -> None:
     """Raise UnusableError where frames are missing from the file itself that were there when DLC saw it.
 
-    Containers without a table of their frames (mkv, webm, ts) lose packets without a sign but the gap in time. Where a
-    camera left the frames out, DLC has no rows of them either.
+    A damaged avi, mkv, webm or ts loses packets without a sign but its header's count or a gap in time. Where a camera
+    left the frames out, DLC has no rows of them either.
     """
+    n_more = len(table.frames) - facts.n_frames
+    if n_more > 0 and n_more == facts.n_missing:
+        raise UnusableError(
+            f"the DLC table and the video's header have {n_more} frames more than the video, and nothing tells which "
+            "are lost; copy the video again"
+        )
     steps = np.diff(facts.time_s)
     usual = np.median(steps) if len(steps) else math.nan
     if not usual > 0 or (np.abs(steps / usual - 1) < 0.1).mean() < _REGULAR:
         return
     lost = np.round(steps / usual).astype(int) - 1
     n_lost = int(lost[lost > 0].sum())
-    if n_lost and len(table.frames) - facts.n_frames == n_lost:
+    if n_lost and n_more == n_lost:
         raise UnusableError(
             f"the DLC table has {n_lost} rows more than the video has frames, and the video's times jump by as many "
             f"after frame {int(np.argmax(lost > 0))}: frames were lost after DLC ran; copy the video again"
