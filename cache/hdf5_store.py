@@ -48,12 +48,16 @@ class HDF5Reader:
 
 
 class HDF5Writer:
-    """Fills a new file at `path`. The metadata that marks it as complete is written last."""
+    """Fills a new file at `path`. The metadata that marks it as complete is written last.
+
+    Raises OSError where the disk is full or fails; the file is then to be closed and deleted.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.n_frames = 0
-        self._file = h5py.File(path, "w", locking=False)
+        self._sink = _Sink(path)
+        self._file = h5py.File(self._sink, "w")
 
     def append_frames(self, frames: np.ndarray) -> None:
         """Frames (n, H, W, C) after the former ones."""
@@ -66,6 +70,8 @@ class HDF5Writer:
         dataset.resize(self.n_frames + len(frames), axis=0)
         dataset[self.n_frames :] = frames
         self.n_frames += len(frames)
+        del dataset  # closing it writes
+        self._sink.check()
 
     def finish(self, meta: RecordingMeta, arrays: dict[str, np.ndarray]) -> None:
         """Write the small arrays and, last, the metadata."""
@@ -75,10 +81,67 @@ class HDF5Writer:
         text = json.dumps(meta_to_dict(meta), sort_keys=True)
         self._file.create_dataset("meta", data=text.encode(), track_times=False)
         self.close()
+        self._sink.check()
 
     def close(self) -> None:
         """Close the file, finished or not."""
         self._file.close()
+        self._sink.close()
+
+
+class _Sink:
+    """The file that HDF5 writes through; the first error is kept for `check`, and nothing is written after it.
+
+    HDF5 itself must not see it: on a full disk it loses data without an error and crashes when the file is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._raw = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what has gone wrong, if anything has."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: memoryview) -> int:
+        left = memoryview(data).cast("B")
+        with self._kept():
+            while self._error is None and len(left):
+                left = left[self._raw.write(left) :]
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        with self._kept():
+            if self._error is None:
+                self._raw.truncate(size)
+        return size
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._raw.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._raw.readinto(buffer)
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+    def close(self) -> None:
+        with self._kept():
+            self._raw.close()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._error = self._error or error
 
 
 @contextmanager

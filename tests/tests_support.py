@@ -48,6 +48,7 @@ def write_recording(
     class_names: tuple[str, ...] = CLASSES,
     version: str = "1",
     crop_start: int = 0,
+    intact: np.ndarray | None = None,
 ) -> None:
     """One recording of the given clips, as the preprocess stage would write it."""
     n, channels = len(clips) * N_FRAMES, clips[0]["frames"].shape[-1]
@@ -73,7 +74,7 @@ def write_recording(
     keypoints = np.concatenate([clip["keypoints"][:, : len(keypoint_names)] for clip in clips])
     labels = np.concatenate([clip["labels"] for clip in clips])
     arrays = {"frame_index": np.arange(n, dtype=np.int32), "time_s": np.arange(n) / 30}
-    writer.finish(meta, keypoints=keypoints, labels=labels, **arrays)
+    writer.finish(meta, keypoints=keypoints, labels=labels, intact=intact, **arrays)
 
 
 def write_small_cache(path: Path, *, store: str = "zarr", recordings: int = 6, **options) -> Path:

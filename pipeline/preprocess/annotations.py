@@ -56,7 +56,7 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
             raise AnnotationError(f"{path} row {i + 2}: {len(row)} cells, expected {len(header)} as in the header")
     actions = _column(path, header, rows, "Action")
     if actions is None:
-        raise AnnotationError(f"{path}: no column Action, found {', '.join(header)}")
+        raise AnnotationError(f"{path}: no column Action, found {' '.join(', '.join(header).split())}")
     ids = {name: i for i, name in enumerate(class_names)}
     labels = [_class_id(path, i + 2, text, ids) for i, text in enumerate(actions)]
     frames = _column(path, header, rows, "Frame")

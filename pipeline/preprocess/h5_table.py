@@ -21,6 +21,7 @@ from pipeline.preprocess.annotations import MAX_FRAME
 LIMIT_S = 60.0  # for opening a table, and as much again for every BYTES_A_LIMIT of it
 BYTES_A_LIMIT = 100_000_000
 LEVELS = (("scorer", "bodyparts", "coords"), ("scorer", "individuals", "bodyparts", "coords"))
+_UNREADABLE = "cannot be read as a DLC table"
 
 # (scorer, [individual,] bodypart, coord) of each column; frame numbers (n,) int64; cells (n, columns) float64.
 Table = tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]
@@ -52,7 +53,11 @@ class _Server:
             try:
                 pickle.dump((str(path), rows), process.stdin)
                 process.stdin.flush()
-                return waiting.submit(pickle.load, process.stdout).result(limit_s)
+                answer: Table | str = waiting.submit(pickle.load, process.stdout).result(limit_s)
+                if isinstance(answer, str) and answer.startswith(_UNREADABLE):
+                    # HDF5 keeps a damaged file half open, and answers from that when the file has been mended.
+                    self._end(process)
+                return answer
             except TimeoutError:
                 reason = f"reading it does not end ({limit_s:.0f} s): it is damaged"
             except (EOFError, OSError, pickle.UnpicklingError):
@@ -61,7 +66,7 @@ class _Server:
                 self._end(process)
                 raise
             self._end(process)
-            return f"cannot be read as a DLC table: {reason}"
+            return f"{_UNREADABLE}: {reason}"
 
     def _running(self) -> subprocess.Popen[bytes]:
         # A process that was forked from the one that started it must not share its pipes.
@@ -126,8 +131,9 @@ def table_of(path: Path, rows: int | None) -> Table:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes HDF5, PyTables and pandas raise whatever they meet first
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot be read as a DLC table: {reason}") from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1] if lines[0].startswith("HDF5 error") else lines[0]  # HDF5 says at the end what it wanted
+        raise ValueError(f"{_UNREADABLE}: {reason}") from None
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"holds a {type(table).__name__}, expected a DLC table")
     if tuple(table.columns.names) not in LEVELS or table.shape[1] == 0:

@@ -40,7 +40,8 @@ class VideoSummary:
     width, height: of the picture as it is shown (turned by rotation, degrees counter-clockwise). n_frames: shown ones,
     by its packets where each of them is one picture, else by decoding. distrust: why decord must not read the file, or
     None. note: something to tell the user, or None. n_lost: frames for which the times leave room, the first of them
-    after frame lost_after.
+    after frame lost_after. n_missing: how many more frames its header lists, where neither an edit list nor the format
+    explains it.
     """
 
     width: int
@@ -52,6 +53,7 @@ class VideoSummary:
     note: str | None = None
     n_lost: int = 0
     lost_after: int = 0
+    n_missing: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +108,7 @@ def probe(path: Path) -> VideoFacts:
             note=note,
             n_lost=n_lost,
             lost_after=lost_after,
+            n_missing=0 if hidden or empty else max(0, stream.frames - len(stamps)),
         )
 
 

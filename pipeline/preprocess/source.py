@@ -74,10 +74,10 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings, known: VideoS
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     """What to say of a table that fits the recording; raises UnusableError for one that does not."""
-    if source.summary:
-        _check_gaps(table, source.summary)
     kind = "video" if source.summary else "recording"
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
+    if source.summary:
+        _check_gaps(table, source.summary)
     xy = table.values[table.frames < source.n_frames, :, :2]
     visible = ~np.isnan(xy[..., 0])
     outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
@@ -110,10 +110,16 @@ def _check_rows(table: DlcTable, n_frames: int, kind: str, slack: int, source_no
 def _check_gaps(table: DlcTable, video: VideoSummary) -> None:
     """Raise UnusableError where frames are missing from the file itself that were there when DLC saw it.
 
-    Containers without a table of their frames (mkv, webm, ts) lose packets without a sign but the gap in time. Where a
-    camera left the frames out, DLC has no rows of them either.
+    A damaged avi, mkv, webm or ts loses packets without a sign but its header's count or a gap in time. Where a camera
+    left the frames out, DLC has no rows of them either.
     """
-    if video.n_lost and len(table.frames) - video.n_frames == video.n_lost:
+    n_more = len(table.frames) - video.n_frames
+    if n_more > 0 and n_more == video.n_missing:
+        raise UnusableError(
+            f"the DLC table and the video's header have {n_more} frames more than the video, and nothing tells which "
+            "are lost; copy the video again"
+        )
+    if video.n_lost and n_more == video.n_lost:
         raise UnusableError(
             f"the DLC table has {video.n_lost} rows more than the video has frames, and the video's times jump by as "
             f"many after frame {video.lost_after}: frames were lost after DLC ran; copy the video again"

@@ -192,11 +192,12 @@ def _read(path: Path) -> list[dict[str, str]]:
         reason = getattr(error, "strerror", None) or error
         raise SplitError(f"{path}: cannot be read as a split: {reason}") from None
     if columns != COLUMNS:
-        raise SplitError(f"{path}: expected the columns {','.join(COLUMNS)}, found {','.join(columns) or 'none'}")
+        found = " ".join(",".join(columns).split())  # a quoted name may hold line breaks
+        raise SplitError(f"{path}: expected the columns {','.join(COLUMNS)}, found {found or 'none'}")
     return rows
 
 
 def _some(names: set[str] | Sequence[str], most: int = 5) -> str:
     """The first names, sorted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(sorted(names)[:most]) + more
+    return ", ".join(" ".join(name.split()) for name in sorted(names)[:most]) + more

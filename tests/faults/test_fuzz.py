@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_parsers
 
-N_INPUTS = {"DLC h5": 60, "checkpoint": 60, "cache.json": 60, "index.parquet": 60, "recording": 60}
+N_INPUTS = {"DLC h5": 8, "checkpoint": 60, "cache.json": 60, "index.parquet": 60, "recording": 60}
 
 
 @pytest.mark.parametrize(

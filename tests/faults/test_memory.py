@@ -1,0 +1,89 @@
+"""Memory that grows with the length of a video, or from epoch to epoch, would end a long run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.preprocess.probe import decord
+from tests_support import write_small_cache
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own figures of memory")
+
+DECODE = """
+import resource, sys
+from pathlib import Path
+from cache import Geometry
+from pipeline.preprocess.decode import decode
+from pipeline.preprocess.probe import probe
+path, decoder = Path(sys.argv[1]), sys.argv[2]
+facts = probe(path)
+geometry = Geometry.fit(facts.width, facts.height, 64)
+n = sum(len(block) for block, _ in decode(path, facts, stop=None, geometry=geometry, channels=1, decoder=decoder))
+print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+TRAIN = """
+import json, resource, sys
+from pathlib import Path
+import torch
+from pipeline.settings import TrainSettings
+from pipeline.train.stage import train
+torch.set_num_threads(1)
+rss = []
+def say(line):
+    if line.startswith("Epoch "):
+        with open("/proc/self/statm") as file:
+            rss.append(int(file.read().split()[1]) * resource.getpagesize() / 2**20)
+train(TrainSettings(**json.loads(sys.argv[3])), cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=say)
+print(json.dumps(rss))
+"""
+
+
+def render(path: Path, n_frames: int, size: tuple[int, int] = (64, 48)) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"preset": "ultrafast", "g": "300"})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        pictures = [np.full((size[1], size[0], 3), level, np.uint8) for level in range(0, 250, 10)]
+        for i in range(n_frames):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[i % len(pictures)], format="rgb24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("long")
+    return {n: render(folder / f"{n}.mp4", n) for n in (2_000, 20_000)}
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"] if decord else ["pyav"])
+def test_decoding_ten_times_as_many_frames_takes_no_more_memory(videos: dict[int, Path], decoder: str) -> None:
+    peaks = {}
+    for n, path in videos.items():
+        command = [sys.executable, "-c", DECODE, str(path), decoder]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, peaks[n] = (float(text) for text in done.stdout.split())
+        assert count == n
+    assert peaks[20_000] - peaks[2_000] < 60, f"{peaks} MB"
+
+
+def test_the_trainer_does_not_grow_from_epoch_to_epoch(tmp_path: Path) -> None:
+    cache = write_small_cache(tmp_path / "cache", recordings=24)
+    settings = {
+        "epochs": 16, "batch_size": 4, "train_T": 24, "lr": 2e-3, "encoder_width": 16, "pose_width": 16,
+        "tcn_channels": 16, "tcn_layers": 2, "val_share": 0.34, "early_stopping_patience": 0, "use_ema": True,
+    }  # fmt: skip
+    command = [sys.executable, "-c", TRAIN, str(cache), str(tmp_path / "run"), json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rss = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(rss) == 16
+    # It grows by 2 MB; if each epoch left its frames behind as float32, by 80.
+    assert rss[-1] - rss[3] < 30, [round(each) for each in rss]
