@@ -1,8 +1,7 @@
-"""The lab of tests/preprocess, whose frames, keypoints and labels carry their number."""
+"""A lab whose frames, keypoints and labels carry their number, and the command line."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("lab_files", Path(__file__).parents[1] / "preprocess" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-lab_files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(lab_files)
+from lab import Lab
 
 
 @pytest.fixture
-def lab(tmp_path: Path):
-    return lab_files.Lab(tmp_path / "Videos")
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path / "Videos")
 
 
 @pytest.fixture
