@@ -66,7 +66,7 @@ def read_dlc(path: Path) -> DlcTable:
         columns, blocks = _open_csv(path) if path.suffix.lower() == ".csv" else _open_h5(path)
         names, places = _keypoint_columns(path, columns)
         parts = [(frames, *_points(cells, places)) for frames, cells in blocks]
-        if not parts:
+        if not any(len(part[0]) for part in parts):
             raise KeypointError(f"{path}: no rows below the header")
         frames = np.concatenate([part[0] for part in parts])
         values = np.concatenate([part[1] for part in parts])
