@@ -22,7 +22,8 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path, parser: s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = fuzz_parsers.fuzz(parser, N_INPUTS.get(parser, 250), 0, tmp_path)
-    assert set(found) == {"read", "refused"}, found
+    assert set(found) <= {"read", "refused"}, found  # that the whole files are read, `fuzz` makes sure of
+    assert found["refused"] > 0
 
 
 def test_an_h5_file_on_which_hdf5_hangs_or_crashes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,7 @@ def test_a_line_without_end_is_no_table(tmp_path: Path, monkeypatch: pytest.Monk
 @given(st.text(alphabet=st.sampled_from("0123456789.,-+einaf \n\r\"'_x;\té\x00"), max_size=200))
 @example('0,1,2,3,4,5,6\n"1",1,2,3,4,5,6\n')
 @example("0,1,2,3,4,5,6\n,,,,,,\n,,\n")
+@example("\n")
 def test_whatever_text_follows_a_header(tmp_path: Path, text: str) -> None:
     """A table of what Python's own csv and float read, or an error that names the file; by blocks and by rows alike."""
     path = dlc(tmp_path, HEADER + text)
