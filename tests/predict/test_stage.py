@@ -25,6 +25,8 @@ def trained_to_say(quick, class_id: int, xy: tuple[float, float]) -> Trained:
     with torch.no_grad():
         for head in (network.action, network.keypoints):
             head.weight.zero_()
+        # Without scores of its own the encoder sees every keypoint in the middle of the picture.
+        network.encoder.pooling.keypoints[-1].weight.zero_()
         network.action.bias.copy_(torch.arange(len(CLASSES)) == class_id)
         network.keypoints.bias.copy_(torch.tensor(xy).logit().repeat(len(KEYPOINTS)))
     counts = np.ones(len(CLASSES), np.int64)

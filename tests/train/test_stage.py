@@ -419,7 +419,8 @@ TOGETHER = {
     "ema_decay": ({"use_ema": True}, 0.05),  # of so few steps the warm-up has no higher one
     "lr_patience": ({"lr_schedule": "plateau", "lr": 1e-9, "min_lr": 0.0, "epochs": 3, "warmup_epochs": 0}, 0),
     "lr_factor": (
-        {"lr_schedule": "plateau", "lr": 1e-6, "min_lr": 0.0, "epochs": 4, "lr_patience": 0, "warmup_epochs": 0},
+        # So small a rate changes the losses and no label, so that no epoch is better than the first.
+        {"lr_schedule": "plateau", "lr": 1e-7, "min_lr": 0.0, "epochs": 4, "lr_patience": 0, "warmup_epochs": 0},
         0.01,
     ),
     "early_stopping_patience": ({"lr": 1e-9, "min_lr": 0.0, "epochs": 4}, 1),
