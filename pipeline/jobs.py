@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import shown
 from pipeline.console import progress_bar, say, table
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST, write_text
-
-if TYPE_CHECKING:
-    pass
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 

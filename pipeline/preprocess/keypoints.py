@@ -39,15 +39,6 @@ class DlcTable:
     notes: tuple[str, ...] = ()
 
 
-def is_dlc_table(path: Path) -> bool:
-    """Whether `check_header` finds nothing wrong."""
-    try:
-        check_header(path)
-    except ValueError:
-        return False
-    return True
-
-
 def check_header(path: Path) -> None:
     """Read the header alone; of an .h5 file that is a table of no rows, so that a file damaged later passes.
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, is_dlc_table, read_dlc
+from pipeline.preprocess.discovery import header_fault
+from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
 
 SINGLE = "scorer,N,N,N,N,N,N\nbodyparts,a,a,a,b,b,b\ncoords,x,y,likelihood,x,y,likelihood\n"
 
@@ -181,14 +182,14 @@ def test_a_damaged_h5_is_an_error_of_its_own(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_what_counts_as_a_dlc_table(table, name: str, content: str | bytes, expected: bool) -> None:
-    assert is_dlc_table(table(content, name)) is expected
+    assert (header_fault(table(content, name)) is None) is expected
 
 
 def test_other_h5_files_are_no_dlc_tables(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_hdf(tmp_path / "a.h5", key="x")
     pd.Series([1]).to_hdf(tmp_path / "b.h5", key="x")
-    assert not is_dlc_table(tmp_path / "a.h5")
-    assert not is_dlc_table(tmp_path / "b.h5")
+    assert header_fault(tmp_path / "a.h5") is not None
+    assert header_fault(tmp_path / "b.h5") is not None
     with pytest.raises(KeypointError, match="holds a Series"):
         read_dlc(tmp_path / "b.h5")
 
