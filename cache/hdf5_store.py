@@ -36,6 +36,8 @@ class HDF5Reader:
         with _opened(path) as file:
             self.meta = meta_from_dict(json.loads(file["meta"][()]))
 
+    compression = "none"
+
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
         with _opened(self.path) as file:
@@ -53,7 +55,8 @@ class HDF5Writer:
     Raises OSError where the disk is full or fails; the file is then to be closed and deleted.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, compression: str) -> None:
+        assert compression == "none"
         self.path = path
         self.n_frames = 0
         self._sink = _Sink(path)

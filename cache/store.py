@@ -24,6 +24,10 @@ class Reader(Protocol):
     path: Path
     meta: RecordingMeta
 
+    @property
+    def compression(self) -> str:
+        """How the frames are packed: zstd or none."""
+
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
 
@@ -48,17 +52,29 @@ class ArrayWriter(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """What reads and writes recordings whose names end in `suffix`."""
+    """What reads and writes recordings whose names end in `suffix`.
+
+    writer: of a path and one of `compressions`, of which the first is the default.
+    """
 
     suffix: str
     reader: Callable[[Path], Reader]
-    writer: Callable[[Path], ArrayWriter]
+    writer: Callable[[Path, str], ArrayWriter]
+    compressions: tuple[str, ...]
 
 
 FORMATS = {
-    "zarr": Format(ZARR_SUFFIX, ZarrReader, ZarrWriter),
-    "hdf5": Format(HDF5_SUFFIX, HDF5Reader, HDF5Writer),
+    "zarr": Format(ZARR_SUFFIX, ZarrReader, ZarrWriter, ("zstd", "none")),
+    "hdf5": Format(HDF5_SUFFIX, HDF5Reader, HDF5Writer, ("none",)),
 }
+
+
+def compression_of(store: str, wanted: str) -> str:
+    """How a store packs frames: zstd or none; `wanted` may be auto. Raises CacheError for what it cannot do."""
+    possible = FORMATS[store].compressions
+    if wanted != "auto" and wanted not in possible:
+        raise CacheError(f"--compression {wanted}: the {store} store takes {' or '.join(possible)}; use --store zarr")
+    return possible[0] if wanted == "auto" else wanted
 
 
 def open_reader(path: Path) -> Reader:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from cache import fingerprint, index
 from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_to_dict
-from cache.store import FORMATS, Reader, explained, open_reader
+from cache.store import FORMATS, Reader, compression_of, explained, open_reader
 from cache.zarr_store import ZarrReader, ZarrWriter
 
 LOCK_FILE = ".lock"
@@ -55,14 +55,20 @@ class Writer:
     """
 
     def __init__(
-        self, recordings: Path, store: str, recording: str, take: Callable[[Finished], None] | None = None
+        self,
+        recordings: Path,
+        store: str,
+        recording: str,
+        take: Callable[[Finished], None] | None = None,
+        *,
+        compression: str = "auto",
     ) -> None:
         self._recording = recording
         self._take = take
         # The process in its name: one that outlives its killed cache writer never writes into the next one's files.
         self._temporary = recordings / (_mark(os.getpid()) + _file_name(recording, FORMATS[store].suffix))
         _delete(self._temporary)
-        self._arrays = FORMATS[store].writer(self._temporary)
+        self._arrays = FORMATS[store].writer(self._temporary, compression_of(store, compression))
         self._frame_shape: tuple[int, ...] | None = None
 
     def append_frames(self, frames: np.ndarray) -> None:
@@ -74,7 +80,8 @@ class Writer:
         self._arrays.append_frames(frames)
 
     def copy_frames_from(self, reader: Reader) -> None:
-        """All frames of another version of the recording; in a zarr cache they are linked, which takes no time.
+        """All frames of another version of the recording; in a zarr cache they are linked, which takes no time, unless
+        they are to be packed otherwise.
 
         Raises CacheError where that version is damaged.
         """
@@ -84,8 +91,9 @@ class Writer:
 
     def _copy_frames_from(self, reader: Reader) -> None:
         n_frames, frame_shape = reader.meta.n_frames, reader.meta.frame_shape
-        if isinstance(reader, ZarrReader) and isinstance(self._arrays, ZarrWriter):
-            self._arrays.link_frames(reader)
+        own = self._arrays
+        if isinstance(reader, ZarrReader) and isinstance(own, ZarrWriter) and own.takes_files_of(reader):
+            own.link_frames(reader)
             self._frame_shape = frame_shape
             return
         buffer = np.empty((min(COPY_FRAMES, n_frames), *frame_shape), np.uint8)
@@ -139,9 +147,10 @@ class CacheWriter:
     folder nothing is touched.
     """
 
-    def __init__(self, path: Path, store: str) -> None:
+    def __init__(self, path: Path, store: str, compression: str) -> None:
         self.path = path
         self.store = store
+        self.compression = compression_of(store, compression)
         self.suffix = FORMATS[store].suffix
         self.recordings_folder = path / index.RECORDINGS
         if _holds_foreign_recordings(path, self.recordings_folder):
@@ -198,7 +207,7 @@ class CacheWriter:
 
     def writer(self, recording: str) -> Writer:
         """Begin a recording, or a new version of it; a second one for the same recording replaces the first."""
-        return Writer(self.recordings_folder, self.store, recording, self.take)
+        return Writer(self.recordings_folder, self.store, recording, self.take, compression=self.compression)
 
     def file_of(self, recording: str) -> Path:
         """Where the version that is whole on disk lies. Raises KeyError where there is none."""
@@ -300,12 +309,14 @@ class CacheWriter:
         )
 
 
-def create(path: Path | str, *, store: str = "zarr") -> CacheWriter:
-    """Open a cache for writing, and make it where there is none. store: zarr (small) or hdf5 (fastest to read).
+def create(path: Path | str, *, store: str = "zarr", compression: str = "auto") -> CacheWriter:
+    """Open a cache for writing, and make it where there is none.
 
+    store: zarr or hdf5. compression of frames written from now on: zstd (small; zarr alone), none (faster to read), or
+    auto: zstd for zarr, none for hdf5.
     Raises CacheBusyError while another process writes to it, CacheError where it has another store or schema version.
     """
-    return CacheWriter(Path(path), store)
+    return CacheWriter(Path(path), store, compression)
 
 
 def discard_left_by(pid: int | None, recordings: Path) -> None:

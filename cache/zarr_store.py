@@ -1,19 +1,20 @@
-"""A recording as a zarr v3 group: frames packed by zstd, one file for every 360 of them."""
+"""A recording as a zarr v3 group: frames packed by zstd or as they are, one file for every 360 of them."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import zarr
-from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import ZstdCodec
 
 from cache.clip import RecordingMeta, meta_from_dict, meta_to_dict
+from cache.zarr_files import LEVEL, ArrayFiles, ShardFiles, read_layout
 
 SUFFIX = ".zarr"
-CHUNK = 60  # frames unpacked at once: short enough for short windows, long enough for zstd to see what stands still
+CHUNK = 30  # frames unpacked at once: a window of 60 then unpacks 89 on average, with chunks of 60 it would be 119
 SHARD = 360  # frames in one file: one trial
 
 Shape = tuple[int, ...]
@@ -24,102 +25,89 @@ class ZarrReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._group = zarr.open_group(path, mode="r", zarr_format=3)
-        self.meta = meta_from_dict(dict(self._group.attrs["meta"]))  # type: ignore[arg-type]
-        self._arrays: dict[str, zarr.Array] = {}
+        self.meta = meta_from_dict(json.loads((path / "zarr.json").read_bytes())["attributes"]["meta"])
+        self._arrays: dict[str, ArrayFiles] = {}
+
+    @property
+    def compression(self) -> str:
+        """zstd or none, of the frames."""
+        return "zstd" if self._array("frames").layout.packed else "none"
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
-        rows = np.asarray(self._array(name)[start:stop])
-        self._check_present()
-        return rows
+        return self._array(name).read(start, stop)
 
     def read_frames_into(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Frames [start, stop) into out (stop - start, H, W, C) uint8."""
-        self._array("frames").get_basic_selection(slice(start, stop), out=NDBuffer.from_numpy_array(out))
-        self._check_present()
+        """Frames [start, stop) into out (stop - start, H, W, C) uint8, C-contiguous."""
+        self._array("frames").read_into(start, stop, out)
 
-    def _array(self, name: str) -> zarr.Array:
+    def check_frames_present(self) -> None:
+        """Raises OSError where a file of the frames is missing."""
+        self._array("frames").check_present()
+
+    def _array(self, name: str) -> ArrayFiles:
         if name not in self._arrays:
-            array = self._group[name]
-            assert isinstance(array, zarr.Array)
-            rows_per_file = (array.shards or array.chunks)[0]
-            _check_files(self.path / name / "c", -(-array.shape[0] // rows_per_file))
-            self._arrays[name] = array
+            self._arrays[name] = ArrayFiles(self.path / name)
         return self._arrays[name]
-
-    def _check_present(self) -> None:
-        # zarr reads a file that is gone as zeros. A version is moved away whole before it is deleted: while its
-        # metadata stands where it stood, so did everything that was read before.
-        (self.path / "zarr.json").stat()
 
 
 class ZarrWriter:
-    """Fills a new group at `path`. The metadata that marks it as complete is written last."""
+    """Fills a new group at `path`. The metadata that marks it as complete is written last.
 
-    def __init__(self, path: Path) -> None:
+    compression: zstd or none, of the frames.
+    """
+
+    def __init__(self, path: Path, compression: str) -> None:
         self.path = path
         self.n_frames = 0
+        self._compression = compression
         self._group = zarr.create_group(path, zarr_format=3)
         self._frames: zarr.Array | None = None
-        self._buffer = np.empty((0, 0, 0, 0), np.uint8)
-        self._buffered = 0
+        self._files: ShardFiles | None = None
 
     def append_frames(self, frames: np.ndarray) -> None:
-        """Frames (n, H, W, C) after the former ones; written a whole shard at a time, or zarr would rewrite it."""
-        if self._frames is None:
+        """Frames (n, H, W, C) after the former ones."""
+        if self._files is None:
             shape = frames.shape[1:]
             self._frames = self._create("frames", (0, *shape), (CHUNK, *shape), (SHARD, *shape), frames.dtype)
-            self._buffer = np.empty((SHARD, *shape), np.uint8)
+            self._files = ShardFiles(self.path / "frames", read_layout(self.path / "frames"))
+        self._files.append(frames)
         self.n_frames += len(frames)
-        while len(frames):
-            taken = frames[: SHARD - self._buffered]
-            self._buffer[self._buffered : self._buffered + len(taken)] = taken
-            self._buffered += len(taken)
-            frames = frames[len(taken) :]
-            if self._buffered == SHARD:
-                self._flush()
+
+    def takes_files_of(self, reader: ZarrReader) -> bool:
+        """Whether the frames of another group are packed as these would be."""
+        return reader.compression == self._compression
 
     def link_frames(self, reader: ZarrReader) -> None:
         """All frames of another group, without copying them where the file system has hard links."""
-        self.n_frames = reader._array("frames").shape[0]
+        reader.check_frames_present()
+        self.n_frames = reader.meta.n_frames
         shutil.copytree(reader.path / "frames", self.path / "frames", copy_function=_link)
 
     def finish(self, meta: RecordingMeta, arrays: dict[str, np.ndarray]) -> None:
         """Write what is still in memory, the small arrays and, last, the metadata."""
-        if self._buffered:
-            self._flush()
+        if self._files is not None and self._frames is not None:
+            self._files.finish()
+            self._frames.resize((self.n_frames, *self._frames.shape[1:]))
         for name, values in arrays.items():
             self._create(name, values.shape, values.shape, None, values.dtype)[:] = values
         self._group.attrs["meta"] = meta_to_dict(meta)
 
     def close(self) -> None:
-        """Nothing to do: zarr keeps no file open."""
+        """Nothing to do: no file is kept open."""
 
     def _create(self, name: str, shape: Shape, chunks: Shape, shards: Shape | None, dtype: np.dtype) -> zarr.Array:
-        # Level 3 packs no better. All-zero chunks are written too, so that a missing file is always damage.
+        packed = name != "frames" or self._compression == "zstd"
+        # All-zero chunks are written too, so that a missing file is always damage.
         return self._group.create_array(
             name,
             shape=shape,
             chunks=chunks,
             shards=shards,
             dtype=dtype,
-            compressors=ZstdCodec(level=1, checksum=True),
+            compressors=ZstdCodec(level=LEVEL, checksum=True) if packed else None,
             config={"write_empty_chunks": True},
         )
-
-    def _flush(self) -> None:
-        assert self._frames is not None
-        start = self._frames.shape[0]
-        self._frames.resize((start + self._buffered, *self._frames.shape[1:]))
-        self._frames[start:] = self._buffer[: self._buffered]
-        self._buffered = 0
-
-
-def _check_files(folder: Path, expected: int) -> None:
-    found = sum(1 for path in folder.rglob("*") if path.is_file())
-    if found != expected:
-        raise FileNotFoundError(f"{folder} holds {found} files, expected {expected}")
 
 
 def _link(source: str, target: str) -> None:

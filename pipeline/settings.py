@@ -91,8 +91,17 @@ class PreprocessSettings:
         "WIDTHxHEIGHT in pixels of the original video, for recordings that have a DLC table but no video",
     )
     store: str = setting("zarr", "data", "file format of the cache", choices=("zarr", "hdf5"))
+    compression: str = setting(
+        "auto",
+        "data",
+        "of the cached frames; auto: zstd (lossless) in zarr, none in hdf5; none: larger, and faster to read",
+        choices=("auto", "zstd", "none"),
+    )
     decoder: str = setting(
-        "auto", "data", "auto: decord, and PyAV where decord cannot be trusted", choices=("auto", "decord", "pyav")
+        "auto",
+        "data",
+        "auto: PyAV, which is faster and marks damaged frames; decord: refused where it gives wrong frames",
+        choices=("auto", "decord", "pyav"),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from cache import Geometry
-from pipeline.preprocess.decode import decode
+from pipeline.preprocess.decode import decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
@@ -272,10 +272,7 @@ def _gray(video: Path, facts: VideoFacts, geometry: Geometry, wanted: str, stop:
 
     Raises VideoError where preprocess would leave the recording out.
     """
-    if wanted == "decord" and facts.distrust:
-        raise VideoError(f"{video}: decord gives wrong frames here, in silence: {facts.distrust}; use --decoder auto")
-    # With `auto` PyAV has the last word: it takes over whatever decord cannot read.
-    decoder = "decord" if wanted == "decord" else "pyav"
+    decoder = trusted_decoder(wanted, video, facts)
     for block, intact in decode(video, facts, stop=stop, geometry=geometry, channels=1, decoder=decoder):
         yield block[..., 0], intact
 

@@ -15,18 +15,27 @@ from pathlib import Path
 import numpy as np
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from cache.clip import Geometry
 from pipeline.preprocess.probe import ADVICE, VideoError, VideoFacts, decord, frames_of, opened, reason, video_stream
 
-DECODE_VERSION = 3
-BLOCK = 60  # frames of a yielded block: a chunk of the cache
+DECODE_VERSION = 4
+BLOCK = 60  # frames of a yielded block: two chunks of the cache
 REORDERED = 16  # frames that may be decoded after one that is shown after them: H.264 and HEVC allow no more
 
 
-class DecordError(VideoError):
-    """decord alone failed; PyAV may still read the file."""
+def decoder_of(wanted: str) -> str:
+    """What --decoder names: decord or pyav; auto is PyAV, which measured faster and tells what is damaged."""
+    return "decord" if wanted == "decord" else "pyav"
+
+
+def trusted_decoder(wanted: str, path: Path, facts: VideoFacts) -> str:
+    """The decoder that --decoder names. Raises VideoError where it is known to give wrong frames of this video."""
+    decoder = decoder_of(wanted)
+    if decoder == "decord" and facts.distrust:
+        raise VideoError(f"{path}: decord gives wrong frames here, in silence: {facts.distrust}; use --decoder auto")
+    return decoder
 
 
 def decode(
@@ -37,19 +46,19 @@ def decode(
     A frame that is not intact is black: it is missing, damaged, or predicted from such a one. Every other frame has
     its own number. decoder: `decord`, which knows intact files only, or `pyav`. The blocks are views of one buffer:
     what is kept must be copied before the next.
-    Raises VideoError (DecordError where PyAV may do better) where frames cannot be told to be in their places.
+    Raises VideoError where frames cannot be told to be in their places.
     """
     stop = facts.n_frames if stop is None else stop
     if stop > facts.n_frames:
         raise VideoError(f"{path}: frame {stop - 1} is needed, the file has {facts.n_frames} frames")
-    pictures = _decord_rgb if decoder == "decord" else _pyav_rgb
+    pictures = _decord if decoder == "decord" else _pyav
     square = np.zeros((BLOCK, geometry.img_size, geometry.img_size, channels), dtype=np.uint8)
     content = square[:, geometry.top :, geometry.left :][:, : geometry.content_height, : geometry.content_width]
     intact = np.zeros(BLOCK, dtype=bool)
     n = 0
-    for picture in pictures(path, facts, stop, geometry):
+    for picture in pictures(path, facts, stop, geometry, channels):
         intact[n] = picture is not None
-        content[n] = 0 if picture is None else picture if channels == 3 else luma(picture)
+        content[n] = 0 if picture is None else picture
         n += 1
         if n == BLOCK:
             yield square, intact
@@ -65,50 +74,48 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return gray.astype(np.uint8)[..., None]
 
 
-def _decord_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> Iterator[np.ndarray]:
-    """The first `stop` frames (content_height, content_width, 3).
+def _decord(path: Path, facts: VideoFacts, stop: int, geometry: Geometry, channels: int) -> Iterator[np.ndarray]:
+    """The first `stop` frames (content_height, content_width, channels).
 
     decord itself takes damaged pictures in silence, so PyAV decodes the same frames beside it and looks at each.
     """
     if decord is None:
-        raise DecordError(f"{path}: decord is not installed here; use --decoder auto")
+        raise VideoError(f"{path}: decord is not installed here; use --decoder auto")
     try:
         # width and height: without them it holds full-size frames, 2.4 GB for 10,800 of 640x480.
         reader = decord.VideoReader(str(path), width=geometry.content_width, height=geometry.content_height)
         count = len(reader)
     except (decord.DECORDError, RuntimeError) as error:
-        raise DecordError(f"{path}: decord cannot open it: {reason(error)}") from None
+        raise VideoError(f"{path}: decord cannot open it: {reason(error)}") from None
     if count != facts.n_frames:
-        raise DecordError(f"{path}: decord counts {count} frames, the file has {facts.n_frames}")
+        raise VideoError(f"{path}: decord counts {count} frames, the file has {facts.n_frames}")
     previous = None
     with _inspection(path, facts, stop) as inspected:
         for i in range(stop):
             try:
                 picture = reader.next().asnumpy()
             except (decord.DECORDError, StopIteration, RuntimeError) as error:
-                raise DecordError(f"{path}: decord stops at frame {i}: {reason(error)}") from None
+                raise VideoError(f"{path}: decord stops at frame {i}: {reason(error)}") from None
             # For widths such as 48 and 72 it takes the padding at each row's end for a fourth channel.
             if picture.shape != (geometry.content_height, geometry.content_width, 3):
-                raise DecordError(
-                    f"{path}: decord gives pictures of {picture.shape} for --img-size {geometry.img_size}"
-                )
+                raise VideoError(f"{path}: decord gives pictures of {picture.shape} for --img-size {geometry.img_size}")
             # Where decoding gives fewer frames than the file lists, decord fills up with the last one, in silence.
             if i == stop - 1 and previous is not None and np.array_equal(previous, picture):
-                raise DecordError(f"{path}: the last two frames that decord gives are the same")
+                raise VideoError(f"{path}: the last two frames that decord gives are the same")
             previous = picture
-            yield picture
+            yield picture if channels == 3 else luma(picture)
         inspected.result()
 
 
 @contextmanager
 def _inspection(path: Path, facts: VideoFacts, stop: int) -> Iterator[Future[None]]:
-    """Decodes the first `stop` frames with PyAV in a thread and keeps no picture; DecordError if one is damaged."""
+    """Decodes the first `stop` frames with PyAV in a thread and keeps no picture; VideoError if one is damaged."""
     left = threading.Event()
 
     def inspect() -> None:
         for n, frame in enumerate(_pyav_frames(path, facts, stop)):
             if frame is None:
-                raise DecordError(f"{path}: frame {n} is damaged, which decord does not tell; use --decoder auto")
+                raise VideoError(f"{path}: frame {n} is damaged, which decord does not tell; use --decoder auto")
             if left.is_set():
                 return
 
@@ -119,19 +126,28 @@ def _inspection(path: Path, facts: VideoFacts, stop: int) -> Iterator[Future[Non
             left.set()
 
 
-def _pyav_rgb(path: Path, facts: VideoFacts, stop: int, geometry: Geometry) -> Iterator[np.ndarray | None]:
-    """The first `stop` frames (content_height, content_width, 3), turned as they are shown; None: damaged."""
+def _pyav(path: Path, facts: VideoFacts, stop: int, geometry: Geometry, channels: int) -> Iterator[np.ndarray | None]:
+    """The first `stop` frames (content_height, content_width, channels), turned as they are shown; None: damaged."""
     turns = facts.rotation // 90
     size = (geometry.content_width, geometry.content_height)
     width, height = size if turns % 2 == 0 else size[::-1]
-    # Bilinear is what decord does: the two then differ by a level at most, with bicubic by up to 60.
-    to_rgb = VideoReformatter()
+    reformatter = VideoReformatter()
     for frame in _pyav_frames(path, facts, stop):
         if frame is None:
             yield None
         else:
-            rgb = to_rgb.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
-            yield np.rot90(rgb.to_ndarray(), turns)
+            # Bilinear is what decord does: the two then differ by a few levels, with bicubic by up to 60. Gray is the
+            # video's own luma, stretched to [0, 255] where the video has it in [16, 235].
+            picture = reformatter.reformat(
+                frame,
+                width,
+                height,
+                "rgb24" if channels == 3 else "gray",
+                interpolation=Interpolation.BILINEAR,
+                dst_color_range=ColorRange.JPEG,
+            )
+            shown = np.rot90(picture.to_ndarray(), turns)
+            yield shown if channels == 3 else shown[..., None]
 
 
 def _pyav_frames(path: Path, facts: VideoFacts, stop: int) -> Iterator[VideoFrame | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from cache import CacheError, Damage, Finished, RecordingMeta, Writer, open_reader
 from cache.store import explained
 from pipeline.preprocess import seen
-from pipeline.preprocess.decode import DecordError, decode
+from pipeline.preprocess.decode import decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
 from pipeline.preprocess.probe import VideoError, VideoFacts, probe
@@ -23,8 +23,6 @@ from pipeline.preprocess.staleness import Examined, Job, Progress, Task, examine
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, damage_note, damage_of, leave_out_damaged
 from pipeline.settings import parse_list
-
-_BY_PYAV = "decoded with PyAV, not decord: "
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Result:
     n_decoded: int = 0
 
 
-def work(task: Task, recordings: Path, store: str, progress: Progress) -> Result:
+def work(task: Task, recordings: Path, progress: Progress) -> Result:
     """Examine a recording and write what is stale of it into the folder `recordings` of the cache.
 
     Whatever is wrong with its files becomes a Skip. Raises OSError where the cache cannot be written.
@@ -54,7 +52,7 @@ def work(task: Task, recordings: Path, store: str, progress: Progress) -> Result
         examined = examine(task, progress)
         if examined.job is None:
             return Result(name, examined.state, examined.skipped, examined.meta, seen=examined.seen)
-        made = make(examined, recordings, store, progress)
+        made = make(examined, recordings, progress)
         remembered = replace(examined.seen, skipped=made.skipped)
         result = Result(name, made.state, made.skipped, None, made.finished, remembered, made.n_decoded)
         if changed := _changed(task.files, examined.seen.stamps):
@@ -78,7 +76,7 @@ class Made:
     n_decoded: int
 
 
-def make(examined: Examined, recordings: Path, store: str, progress: Progress) -> Made:
+def make(examined: Examined, recordings: Path, progress: Progress) -> Made:
     """The new version of a recording that is not fresh. Raises as `examine` does."""
     job = examined.job
     assert job is not None
@@ -87,11 +85,11 @@ def make(examined: Examined, recordings: Path, store: str, progress: Progress) -
     job = replace(job, notes=(*job.notes, *check_table(table, job.source, job.task.settings.dlc_slack)))
     state, old = examined.state, job.task.old
     stale = state.split("+")
-    if old and "frames" not in stale and (finished := _rewrite(job, table, old, recordings, store)):
+    if old and "frames" not in stale and (finished := _rewrite(job, table, old, recordings)):
         return Made(state, finished, job.plan.skipped, 0)
     if old and "frames" not in stale:  # the version in the cache is damaged
         state = "+".join(["frames", *stale])
-    plan, finished = _decode(replace(job, plan=job.whole), table, recordings, store, progress)
+    plan, finished = _decode(replace(job, plan=job.whole), table, recordings, progress)
     return Made(state if finished else None, finished, plan.skipped, job.whole.stop if job.task.files.video else 0)
 
 
@@ -101,66 +99,50 @@ def _changed(files: RecordingFiles, stamps: dict[str, Stamp]) -> Path | None:
     return next((path for path, each in pairs if not each.looks_like(path)), None)
 
 
-def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Path, store: str) -> Finished | None:
+def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Path) -> Finished | None:
     """A new version of a recording with the frames of the old one; None where that is damaged."""
-    fallback = tuple(note for note in old.notes if note.startswith(_BY_PYAV))
     assert job.task.old_path is not None
     try:
-        with _writing(job, recordings, store) as writer:
+        with _writing(job, recordings) as writer:
             reader = open_reader(job.task.old_path)
             if old.has_frames:
                 writer.copy_frames_from(reader)
             with explained(reader.path):
                 rows = {name: reader.read(name, 0, old.n_frames) for name in ("time_s", "intact")}
-            return _finish(writer, job, table, old.decoder, fallback, rows, old.damage)
+            return _finish(writer, job, table, old.decoder, rows, old.damage)
     except CacheError:
         return None
 
 
-def _decode(
-    job: Job, table: DlcTable, recordings: Path, store: str, progress: Progress
-) -> tuple[Plan, Finished | None]:
-    """A new version of a recording from its video (if it has one), by the decoder that can be trusted with it.
+def _decode(job: Job, table: DlcTable, recordings: Path, progress: Progress) -> tuple[Plan, Finished | None]:
+    """A new version of a recording from its video, if it has one.
 
     Returns the plan without the trials that are too damaged to be used; nothing is written if none is left.
     """
-    video, summary, wanted = job.task.files.video, job.source.summary, job.task.settings.decoder
+    video, summary = job.task.files.video, job.source.summary
     if video is None or summary is None:
         n = job.plan.n_frames
         rows = {"time_s": np.full(n, np.nan), "intact": np.ones(n, dtype=bool)}
-        with _writing(job, recordings, store) as writer:
-            return job.plan, _finish(writer, job, table, None, (), rows, ())
+        with _writing(job, recordings) as writer:
+            return job.plan, _finish(writer, job, table, None, rows, ())
     facts = summary if isinstance(summary, VideoFacts) else probe(video)
-    if wanted == "decord" and facts.distrust:
-        raise VideoError(f"{video}: decord gives wrong frames here, in silence: {facts.distrust}; use --decoder auto")
-
-    def decode_with(
-        job: Job, decoder: str, notes: tuple[str, ...], known_damage: tuple[Damage, ...] = ()
-    ) -> tuple[Plan, Finished | None]:
+    decoder = trusted_decoder(job.task.settings.decoder, video, facts)
+    left_out: tuple[Damage, ...] = ()
+    while True:
         plan = job.plan
-        with _writing(job, recordings, store) as writer:
+        with _writing(job, recordings) as writer:
             intact = _write_frames(writer, job, video, facts, decoder, progress)
-            damage = (*known_damage, *damage_of(plan, intact))
+            damage = (*left_out, *damage_of(plan, intact))
             usable = leave_out_damaged(plan, job.name, damage, job.task.settings.max_damaged)
             if len(usable.trials) == len(plan.trials):
                 rows = {"time_s": facts.time_s[plan.frame_index], "intact": intact[plan.frame_index]}
-                return plan, _finish(writer, job, table, decoder, notes, rows, damage)
+                return plan, _finish(writer, job, table, decoder, rows, damage)
             writer.discard()
         if not usable.trials:
             return usable, None
         # Frames of the trials that turn out to be left out have been written: once more, without them.
-        damage = tuple(each for each in damage if each.trial not in {trial.number for trial in usable.trials})
-        return decode_with(replace(job, plan=usable), decoder, notes, damage)
-
-    reason = facts.distrust if wanted == "auto" else None
-    if wanted != "pyav" and reason is None:
-        try:
-            return decode_with(job, "decord", ())
-        except DecordError as error:
-            if wanted == "decord":
-                raise
-            reason = str(error).removeprefix(f"{video}: ").removesuffix("; use --decoder auto")
-    return decode_with(job, "pyav", (_BY_PYAV + reason,) if reason else ())
+        left_out = tuple(each for each in damage if each.trial not in {trial.number for trial in usable.trials})
+        job = replace(job, plan=usable)
 
 
 def _write_frames(
@@ -184,9 +166,10 @@ def _write_frames(
 
 
 @contextmanager
-def _writing(job: Job, recordings: Path, store: str) -> Iterator[Writer]:
+def _writing(job: Job, recordings: Path) -> Iterator[Writer]:
     """A writer whose half-made recording is discarded if anything goes wrong."""
-    writer = Writer(recordings, store, job.name)
+    settings = job.task.settings
+    writer = Writer(recordings, settings.store, job.name, compression=settings.compression)
     try:
         yield writer
     except BaseException:
@@ -199,7 +182,6 @@ def _finish(
     job: Job,
     table: DlcTable,
     decoder: str | None,
-    notes: tuple[str, ...],
     rows: dict[str, np.ndarray],
     damage: tuple[Damage, ...],
 ) -> Finished:
@@ -217,7 +199,7 @@ def _finish(
         class_names=parse_list(settings.classes, "classes"),
         clips=job.plan.clip_rows(),
         fingerprints=job.keys,
-        notes=job.notes + notes + damage_note(frame_index, rows["intact"]),
+        notes=job.notes + damage_note(frame_index, rows["intact"]),
         settings=asdict(settings),
         damage=damage,
     )

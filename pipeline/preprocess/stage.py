@@ -84,7 +84,7 @@ def preprocess(
     check_settings(settings)
     remembered = seen.load(cache)
     found = discover(videos, annotations, dlc, settings, remembered.header_fault)
-    with clip_cache.create(cache, store=settings.store) as writer:
+    with clip_cache.create(cache, store=settings.store, compression=settings.compression) as writer:
         run = _Run(writer, settings, found, remembered, progress)
         run.keep_absent(prune)
         tasks = run.fresh_or_tasks()
@@ -92,7 +92,6 @@ def preprocess(
             for result in work_all(
                 tasks,
                 writer.recordings_folder,
-                settings.store,
                 workers=min(workers, len(tasks)),
                 stall_s=stall_s,
                 progress=run.progress,

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache import RecordingMeta, fingerprint
+from cache import CacheError, RecordingMeta, fingerprint, open_reader
+from cache.store import compression_of, explained
 from pipeline.preprocess import seen
-from pipeline.preprocess.decode import DECODE_VERSION
+from pipeline.preprocess.decode import DECODE_VERSION, decoder_of
 from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.preprocess.probe import VideoFacts
 from pipeline.preprocess.seen import TABLE_VERSION, SeenRecording, Stamp
@@ -36,9 +37,9 @@ class Task:
 class Examined:
     """What is to be done for a recording, before anything is.
 
-    state: `new`, `fresh` (nothing), what must be made again (`frames`, `keypoints`, `labels`, joined by `+`), or None
-    where none of its trials can be used. why: what differs from the version in the cache. n_decode: frames to decode.
-    meta: the description of a fresh recording, with today's paths. job: what `make` needs.
+    state: `new`, `fresh` (nothing), what must be made again (`frames`, `keypoints`, `labels`, `compression`, joined by
+    `+`), or None where none of its trials can be used. why: what differs from the version in the cache. n_decode:
+    frames to decode. meta: the description of a fresh recording, with today's paths. job: what `make` needs.
     """
 
     recording: str
@@ -99,6 +100,8 @@ def examine(task: Task, progress: Progress) -> Examined:
         now = replace(now, skipped=plan.skipped)
         if plan.ranges != [clip.video_range for clip in old.clips]:  # of another --max-damaged
             plan, stale = whole, ["frames", *stale]
+    if old and old.has_frames and "frames" not in stale and not _packed_as_wanted(task):
+        stale = [*stale, "compression"]
     if old and not stale:
         meta = replace(describe(old, files, settings), clips=plan.clip_rows())
         return Examined(files.name, "fresh", (), 0, plan.skipped, now, meta)
@@ -106,6 +109,17 @@ def examine(task: Task, progress: Progress) -> Examined:
     n_decode = plan.stop if "frames" in stale and files.video else 0
     state = "+".join(stale) if old else "new"
     return Examined(files.name, state, _why(task, stamps), n_decode, plan.skipped, now, job=job)
+
+
+def _packed_as_wanted(task: Task) -> bool:
+    """Whether the frames in the cache are compressed as --compression says; so also where they cannot be looked at."""
+    assert task.old_path is not None
+    wanted = compression_of(task.settings.store, task.settings.compression)
+    try:
+        with explained(task.old_path):
+            return open_reader(task.old_path).compression == wanted
+    except CacheError:  # found, and made again, when something is to be changed
+        return True
 
 
 def describe(old: RecordingMeta, files: RecordingFiles, settings: PreprocessSettings) -> RecordingMeta:
@@ -153,7 +167,7 @@ def _fingerprints(
         "video": seen.content_of(stamps, files.video) if files.video else None,
         "version": DECODE_VERSION,
         "ranges": plan.ranges,
-        "pixels": [settings.img_size, settings.channels, settings.decoder] if files.video else None,
+        "pixels": [settings.img_size, settings.channels, decoder_of(settings.decoder)] if files.video else None,
     }
     keypoints = {
         "dlc": seen.content_of(stamps, files.dlc),

@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def work_all(
-    tasks: Sequence[Task], recordings: Path, store: str, *, workers: int, stall_s: float, progress: Progress
+    tasks: Sequence[Task], recordings: Path, *, workers: int, stall_s: float, progress: Progress
 ) -> Iterator[Result]:
     """The results in the order in which they are ready. workers 0: one by one in this process, unwatched.
 
@@ -34,9 +34,9 @@ def work_all(
     """
     if workers == 0:
         for task in tasks:
-            yield _guarded(task, recordings, store, partial(progress, task.files.name))
+            yield _guarded(task, recordings, partial(progress, task.files.name))
         return
-    crew = [_Worker(recordings, store) for _ in range(min(workers, len(tasks)))]
+    crew = [_Worker(recordings) for _ in range(min(workers, len(tasks)))]
     todo = deque(tasks)
     try:
         while True:
@@ -59,8 +59,8 @@ def work_all(
 class _Worker:
     """A process that does one task after another; started for its first one, and again after one that it died of."""
 
-    def __init__(self, recordings: Path, store: str) -> None:
-        self.recordings, self.store = recordings, store
+    def __init__(self, recordings: Path) -> None:
+        self.recordings = recordings
         self.task: Task | None = None
         self.process: multiprocessing.process.BaseProcess | None = None
 
@@ -68,7 +68,7 @@ class _Worker:
         # Spawned, not forked: decord and zarr hang in a process that was forked after they were used.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.recordings, self.store), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.recordings), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -128,7 +128,7 @@ class _CacheTroubleError(Exception):
         self.error = error
 
 
-def _serve(connection: Connection, recordings: Path, store: str) -> None:
+def _serve(connection: Connection, recordings: Path) -> None:
     """What a worker process does, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it ends it
     said = 0.0
@@ -144,7 +144,7 @@ def _serve(connection: Connection, recordings: Path, store: str) -> None:
         while True:
             task = connection.recv()
             try:
-                answer: Result | OSError = _guarded(task, recordings, store, progress)
+                answer: Result | OSError = _guarded(task, recordings, progress)
             except (BrokenPipeError, ConnectionResetError):
                 raise
             except OSError as error:
@@ -152,10 +152,10 @@ def _serve(connection: Connection, recordings: Path, store: str) -> None:
             connection.send(answer)
 
 
-def _guarded(task: Task, recordings: Path, store: str, progress: Callable[[int, int], None]) -> Result:
+def _guarded(task: Task, recordings: Path, progress: Callable[[int, int], None]) -> Result:
     """`work`, where nothing that a recording's files make a library raise ends the run."""
     try:
-        return work(task, recordings, store, progress)
+        return work(task, recordings, progress)
     except OSError:
         raise
     except Exception as error:

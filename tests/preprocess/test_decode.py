@@ -9,7 +9,7 @@ import pytest
 from av.video.frame import PictureType
 
 from cache import Geometry
-from pipeline.preprocess.decode import DecordError, _judged, _placed, decode, luma
+from pipeline.preprocess.decode import _judged, _placed, decode, luma
 from pipeline.preprocess.probe import VideoError, VideoFacts, decord, probe
 
 SIDE = 64
@@ -262,7 +262,7 @@ def test_decord_does_not_pass_damaged_frames(lab) -> None:
         content[:place] + bytes(byte ^ 0x55 for byte in content[place : place + 50]) + content[place + 50 :]
     )
     assert not read_with_damage(path)[1].all()
-    with pytest.raises(DecordError, match=r"damaged, which decord does not tell|decord stops at frame"):
+    with pytest.raises(VideoError, match=r"damaged, which decord does not tell|decord stops at frame"):
         read(path, "decord")
 
 

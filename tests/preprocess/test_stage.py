@@ -102,10 +102,7 @@ def test_it_also_holds_where_frames_are_hidden_or_files_are_old(lab, tmp_path: P
     assert any("trial 1" in note and "without an annotation" in note for note in notes["old"])
     assert notes["bare"] == ()
     assert [(skip.recording, skip.trial, skip.fault) for skip in report.skipped] == [("bare", 2, False)]
-    if decord is not None:
-        decoders = {row.recording: row.decoder for row in report.recordings}
-        assert decoders == {"bare": "decord", "cut": "pyav", "old": "decord"}
-        assert "decoded with PyAV, not decord: an edit list hides some of its frames" in notes["cut"]
+    assert {row.decoder for row in report.recordings} == {"pyav"}
 
 
 def test_keypoints_go_by_frame_number_not_by_row(lab, tmp_path: Path) -> None:
@@ -201,7 +198,7 @@ def add_rows(lab) -> None:
         pytest.param(add_rows, {}, "frames+keypoints+labels", id="other crop"),
         pytest.param(lambda lab: None, {"img_size": 80}, "frames", id="img_size"),
         pytest.param(lambda lab: None, {"channels": 3}, "frames", id="channels"),
-        pytest.param(lambda lab: None, {"decoder": "pyav"}, "frames", id="decoder"),
+        pytest.param(lambda lab: None, {"decoder": "decord"}, "frames", id="decoder", marks=needs_decord),
         pytest.param(lambda lab: None, {"classes": CLASSES + ",more"}, "labels", id="classes"),
         pytest.param(lambda lab: None, {"dlc_slack": 5}, "keypoints", id="dlc_slack"),
     ],
@@ -281,10 +278,9 @@ def damaged(lab):
     return lab
 
 
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("store", ["zarr", "hdf5"])
-def test_damaged_frames_are_marked_and_the_others_used(damaged, tmp_path: Path, decoder: str, store: str) -> None:
-    report = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2)
+def test_damaged_frames_are_marked_and_the_others_used(damaged, tmp_path: Path, store: str) -> None:
+    report = run(tmp_path / "cache", damaged.folder, store=store, max_damaged=0.2)
     (row,) = report.recordings
     (note,) = [note for note in row.notes if "damaged (frames" in note]
     found = re.fullmatch(
@@ -302,13 +298,10 @@ def test_damaged_frames_are_marked_and_the_others_used(damaged, tmp_path: Path, 
         np.testing.assert_array_equal(damaged.numbers(clip.frames[:][clip.intact]), expected[clip.intact])
         np.testing.assert_array_equal(clip.labels, expected)
         np.testing.assert_allclose(clip.keypoints[:, 0, 0] * WIDTH / X_STEP, expected, atol=1e-2)
-    if decoder == "auto" and decord is not None:
-        assert row.decoder == "pyav"
-        assert any(note.startswith("decoded with PyAV, not decord: ") for note in row.notes)
-    again = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2)
+    again = run(tmp_path / "cache", damaged.folder, store=store, max_damaged=0.2)
     assert ([row.state for row in again.recordings], again.recordings[0].notes) == (["fresh"], row.notes)
     change_labels(damaged)
-    (row_labels,) = run(tmp_path / "cache", damaged.folder, decoder=decoder, store=store, max_damaged=0.2).recordings
+    (row_labels,) = run(tmp_path / "cache", damaged.folder, store=store, max_damaged=0.2).recordings
     assert (row_labels.state, note in row_labels.notes) == ("labels", True)
     np.testing.assert_array_equal(clip_cache.open(tmp_path / "cache")[0].intact, clips[0].intact)
 
@@ -375,19 +368,6 @@ def test_decord_alone_refuses_what_it_would_get_wrong(lab, tmp_path: Path) -> No
     report = run(tmp_path / "cache", lab.folder, decoder="decord")
     assert report.recordings == ()
     assert "an edit list hides some of its frames; use --decoder auto" in report.skipped[0].reason
-
-
-@needs_decord
-def test_pyav_takes_over_where_decord_fails(lab, tmp_path: Path) -> None:
-    lab.recording("a.mp4", 365)
-    report = run(tmp_path / "cache", lab.folder, img_size=48)
-    (row,) = report.recordings
-    assert row.decoder == "pyav"
-    assert row.notes[0].startswith("decoded with PyAV, not decord: decord gives pictures of")
-    (clip,) = clip_cache.open(tmp_path / "cache")
-    check_alignment(lab, clip, 0)
-    lab.annotation("a.mp4_1", range(360))
-    assert run(tmp_path / "cache", lab.folder, img_size=48).recordings[0].notes[-1] == row.notes[0]
 
 
 def test_recordings_whose_files_are_gone_stay(one, tmp_path: Path) -> None:
@@ -466,7 +446,8 @@ FRESHNESS = {
     "max_damaged": (0.5, "fresh"),  # none is damaged; where some are: test_trials_that_are_too_damaged_...
     "frame_size": ("100x100", "fresh"),
     "store": ("hdf5", None),
-    "decoder": ("pyav", "frames"),
+    "compression": ("none", "compression"),
+    "decoder": ("decord", "frames"),
 }
 
 
@@ -474,7 +455,9 @@ def test_every_setting_has_its_effect_written_down() -> None:
     assert set(FRESHNESS) == {field.name for field in dataclasses.fields(PreprocessSettings)}
 
 
-@pytest.mark.parametrize("setting", FRESHNESS)
+@pytest.mark.parametrize(
+    "setting", [pytest.param(name, marks=needs_decord) if name == "decoder" else name for name in FRESHNESS]
+)
 def test_what_a_setting_makes_stale(lab, tmp_path: Path, setting: str) -> None:
     value, state = FRESHNESS[setting]
     lab.recording("a.mp4", 130)
@@ -491,6 +474,34 @@ def test_what_a_setting_makes_stale(lab, tmp_path: Path, setting: str) -> None:
         return
     (row,) = run(tmp_path / "cache", lab.folder, **settings | {setting: value}).recordings
     assert row.state == state
+
+
+def test_frames_are_packed_anew_without_decoding(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    small = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("frames/c/**/*") if path.is_file())
+    frames = [clip.frames[:] for clip in clip_cache.open(tmp_path / "cache")]
+    parts: list[float] = []
+    states = []
+    for compression in ("none", "none", "auto", "zstd"):
+        report = run(
+            tmp_path / "cache",
+            one.folder,
+            lambda name, done, total: parts.append(done % 1),
+            compression=compression,
+        )
+        states += [row.state for row in report.recordings]
+        size = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("frames/c/**/*") if path.is_file())
+        assert (size == small) is (compression != "none")
+        for clip, expected in zip(clip_cache.open(tmp_path / "cache"), frames, strict=True):
+            np.testing.assert_array_equal(clip.frames[:], expected)
+    assert states == ["compression", "fresh", "compression", "fresh"]
+    assert not any(parts)
+
+
+def test_a_compression_that_the_store_lacks_is_refused(one, tmp_path: Path) -> None:
+    with pytest.raises(clip_cache.CacheError, match="the hdf5 store takes none; use --store zarr"):
+        run(tmp_path / "cache", one.folder, store="hdf5", compression="zstd")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_size_of_the_picture_makes_keypoints_without_a_video_stale(lab, tmp_path: Path) -> None:

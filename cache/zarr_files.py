@@ -1,0 +1,222 @@
+"""The files of a zarr v3 array that is cut along its first axis, read and written without zarr's own machinery.
+
+zarr-python reads them all the same. Through it a window of 60 frames takes several times as long as unpacking it does:
+it plans, allocates and copies where here the packed bytes are read and unpacked straight into the caller's buffer.
+An array's zarr.json is what says how its files are laid out, so arrays of other chunk lengths are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+from numcodecs import zstd
+
+from cache.clip import CacheError
+
+LEVEL = 1  # of zstd: higher ones pack decoded video no better
+_ABSENT = 2**64 - 1  # in a shard's index: there is no such chunk
+_CRC_BYTES = 4
+
+_scratch = threading.local()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies in its files.
+
+    shape: of the array. chunk: rows that are packed together. file: rows in one file: a multiple of chunk if sharded,
+    else chunk itself. packed: by zstd, otherwise as they are.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunk: int
+    file: int
+    sharded: bool
+    packed: bool
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout of the array in the folder `path`. Raises OSError, and CacheError for one that is cut otherwise."""
+    try:
+        content = json.loads((path / "zarr.json").read_bytes())
+        shape = tuple(content["shape"])
+        rows, *others = content["chunk_grid"]["configuration"]["chunk_shape"]
+        codecs = content["codecs"]
+        sharded = codecs[0]["name"] == "sharding_indexed"
+        chunk = rows
+        if sharded:
+            configuration = codecs[0]["configuration"]
+            chunk, codecs = configuration["chunk_shape"][0], configuration["codecs"]
+        names = [codec["name"] for codec in codecs]
+        dtype = np.dtype(content["data_type"]).newbyteorder("<")
+        if tuple(others) == shape[1:] and names in (["bytes"], ["bytes", "zstd"]):
+            return Layout(shape, dtype, chunk, rows, sharded, "zstd" in names)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise CacheError(f"{path}: its zarr.json is damaged ({error!r})") from None
+    raise CacheError(f"{path}: its chunks or codecs ({', '.join(names)}) are not those of this program")
+
+
+class ArrayFiles:
+    """Reads rows of an array; safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.layout = read_layout(path)
+        self._path = path
+        self._indices: dict[int, np.ndarray] = {}
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop), freshly read."""
+        out = np.empty((stop - start, *self.layout.shape[1:]), self.layout.dtype)
+        self.read_into(start, stop, out)
+        return out
+
+    def read_into(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Rows [start, stop) into out, C-contiguous.
+
+        Raises OSError, CacheError or RuntimeError where files are missing or damaged.
+        """
+        if not 0 <= start <= stop <= self.layout.shape[0]:
+            raise CacheError(f"{self._path}: rows [{start}, {stop}) of {self.layout.shape[0]}")
+        rows = self.layout.file
+        for number in range(start // rows, -(-stop // rows) if stop > start else start // rows):
+            first, last = max(start, number * rows), min(stop, (number + 1) * rows)
+            self._read_file(number, first - number * rows, last - number * rows, out[first - start : last - start])
+
+    def check_present(self) -> None:
+        """Raises OSError where a file is missing."""
+        for number in range(-(-self.layout.shape[0] // self.layout.file)):
+            _file(self._path, self.layout, number).stat()
+
+    def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
+        path = _file(self._path, self.layout, number)
+        chunk = self.layout.chunk
+        with path.open("rb", buffering=0) as file:
+            index = self._index(number, file) if self.layout.sharded else None
+            for i in range(start // chunk, -(-stop // chunk)):
+                first, last = max(start, i * chunk), min(stop, (i + 1) * chunk)
+                place = (0, path.stat().st_size) if index is None else (int(index[i, 0]), int(index[i, 1]))
+                part = out[first - start : last - start]
+                self._read_chunk(file, path, place, first - i * chunk, part)
+
+    def _index(self, number: int, file: BinaryIO) -> np.ndarray:
+        """Offset and length of each chunk of a shard, uint64; read once."""
+        if number not in self._indices:
+            n_chunks = self.layout.file // self.layout.chunk
+            size = 16 * n_chunks
+            file.seek(-(size + _CRC_BYTES), 2)
+            content = file.read(size + _CRC_BYTES)
+            if len(content) < size + _CRC_BYTES or _crc(content[:size]) != content[size:]:
+                raise CacheError(f"{file.name}: the index of its chunks is damaged")
+            self._indices[number] = np.frombuffer(content[:size], "<u8").reshape(n_chunks, 2)
+        return self._indices[number]
+
+    def _read_chunk(self, file: BinaryIO, path: Path, place: tuple[int, int], start: int, out: np.ndarray) -> None:
+        """Rows from `start` of a chunk on, as many as `out` has."""
+        offset, length = place
+        if offset == _ABSENT:
+            raise CacheError(f"{path}: a chunk of it was never written")
+        flat = out.reshape(-1).view(np.uint8).data
+        if not self.layout.packed:
+            file.seek(offset + start * self.layout.row_bytes)
+            if _read_exactly(file, flat) < len(flat):
+                raise CacheError(f"{path}: is cut short")
+            return
+        file.seek(offset)
+        packed = _buffer("packed", length)
+        if _read_exactly(file, packed) < length:
+            raise CacheError(f"{path}: is cut short")
+        size = self.layout.chunk * self.layout.row_bytes
+        if len(flat) == size:
+            zstd.decompress(packed, flat)
+        else:
+            whole = _buffer("whole", size)
+            zstd.decompress(packed, whole)
+            flat[:] = whole[start * self.layout.row_bytes :][: len(flat)]
+
+
+class ShardFiles:
+    """Writes the files of a sharded array: rows after rows, a file when it is full, the last one by `finish`."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.layout = layout
+        self._path = path
+        self._n_files = 0
+        self._rows = np.zeros((layout.chunk, *layout.shape[1:]), layout.dtype)
+        self._n_waiting = 0
+        self._chunks: list[bytes] = []
+
+    def append(self, rows: np.ndarray) -> None:
+        """Rows (n, ...) after the former ones; n need not be a round number."""
+        while len(rows):
+            taken = rows[: self.layout.chunk - self._n_waiting]
+            self._rows[self._n_waiting : self._n_waiting + len(taken)] = taken
+            self._n_waiting += len(taken)
+            rows = rows[len(taken) :]
+            if self._n_waiting == self.layout.chunk:
+                self._pack()
+
+    def finish(self) -> None:
+        """Write what is still in memory."""
+        if self._n_waiting:
+            self._rows[self._n_waiting :] = 0
+            self._pack()
+        if self._chunks:
+            self._write()
+
+    def _pack(self) -> None:
+        self._chunks.append(zstd.compress(self._rows, LEVEL, True) if self.layout.packed else self._rows.tobytes())
+        self._n_waiting = 0
+        if len(self._chunks) * self.layout.chunk == self.layout.file:
+            self._write()
+
+    def _write(self) -> None:
+        index = np.full((self.layout.file // self.layout.chunk, 2), _ABSENT, "<u8")
+        lengths = [len(chunk) for chunk in self._chunks]
+        index[: len(lengths), 0] = np.cumsum([0, *lengths[:-1]])
+        index[: len(lengths), 1] = lengths
+        path = _file(self._path, self.layout, self._n_files)
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            file.writelines([*self._chunks, index.tobytes(), _crc(index.tobytes())])
+        self._n_files += 1
+        self._chunks = []
+
+
+def _file(path: Path, layout: Layout, number: int) -> Path:
+    return path.joinpath("c", str(number), *["0"] * (len(layout.shape) - 1))
+
+
+def _read_exactly(file: BinaryIO, out: memoryview) -> int:
+    """Bytes read into out; fewer than it has only at the end of the file."""
+    done = 0
+    while done < len(out):
+        n = file.readinto(out[done:])  # type: ignore[attr-defined]
+        if not n:
+            break
+        done += n
+    return done
+
+
+def _buffer(name: str, size: int) -> memoryview:
+    """A buffer of this thread's own, used again and again: fresh memory costs as much as filling it."""
+    buffer = getattr(_scratch, name, None)
+    if buffer is None or len(buffer) < size:
+        buffer = np.empty(size, np.uint8)
+        setattr(_scratch, name, buffer)
+    return buffer.data[:size]
+
+
+def _crc(content: bytes) -> bytes:
+    return google_crc32c.value(content).to_bytes(_CRC_BYTES, "little")
