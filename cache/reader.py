@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
@@ -52,13 +52,31 @@ class Frames:
             self._recording.read_frames_into(self._start + start, self._start + stop, out)
 
 
+class FrameSource(Protocol):
+    """What gives frames, (T, H, W, C) uint8: the cache (`Frames`), or who keeps them elsewhere."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: int | slice) -> Any:
+        """frames[a:b] is (b - a, H, W, C), half open; frames[i] is (H, W, C)."""
+
+    def read_into(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Frames [start, stop) into out (stop - start, H, W, C) uint8, C-contiguous."""
+
+
 class Clip:
     """One trial of a recording, cropped; every array has T = n_frames rows. `cache.clip` describes the arrays."""
 
-    def __init__(self, recording: Recording, rows: ClipRows) -> None:
+    def __init__(self, recording: Recording, rows: ClipRows, frames: FrameSource | None = None) -> None:
         self._recording = recording
         self._rows = rows
+        self._frames = frames
         self.meta = recording.meta
+
+    def with_frames(self, frames: FrameSource) -> Clip:
+        """The same clip, whose frames come from elsewhere: from memory, for example."""
+        return Clip(self._recording, self._rows, frames)
 
     def __len__(self) -> int:
         return self.n_frames
@@ -87,11 +105,11 @@ class Clip:
         return self.meta.has_frames
 
     @property
-    def frames(self) -> Frames:
+    def frames(self) -> FrameSource:
         """(T, H, W, C) uint8, read when sliced. Raises CacheError where there is no video."""
         if not self.has_frames:
             raise CacheError(f"recording {self.recording}: has no frames, it was made from keypoints alone")
-        return Frames(self._recording, self._rows)
+        return self._frames or Frames(self._recording, self._rows)
 
     @property
     def keypoints(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
-from pipeline.settings import STALL_S, PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
+from pipeline.settings import STALL_S, Keep, PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -47,6 +47,11 @@ OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
 ModelOption = Annotated[Path, typer.Option("--model", help="best_model_multitask.pt of a run")]
 ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
+KeepOption = Annotated[
+    Keep,
+    typer.Option("--keep", help="where frames stay between epochs; auto: the device or memory, where there is room"),
+]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="trace some steps into OUT/profile.json")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
 
 
@@ -164,13 +169,15 @@ def train(
     config: ConfigOption = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
+    keep: KeepOption = Keep.AUTO,
+    profile: ProfileOption = False,
     flags: dict[str, Any],
 ) -> int:
     """A cache -> a model, its scores and pictures. Up to date: nothing is done; interrupted: it goes on."""
     from pipeline import jobs
 
     settings = _settings(TrainSettings, config, flags)
-    return jobs.train(settings, cache=cache, out=out, resume=resume, force=force)
+    return jobs.train(settings, cache=cache, out=out, how=jobs.HowToTrain(resume, force, keep, profile))
 
 
 @app.command()
@@ -185,6 +192,8 @@ def run(
     config: ConfigOption = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
+    keep: KeepOption = Keep.AUTO,
+    profile: ProfileOption = False,
     prune: PruneOption = False,
     workers: WorkersOption = None,
     stall_timeout: StallOption = STALL_S,
@@ -201,8 +210,7 @@ def run(
         out=out,
         folders=jobs.Folders(videos, annotations, dlc),
         how=jobs.How(workers, stall_timeout, prune),
-        resume=resume,
-        force=force,
+        training=jobs.HowToTrain(resume, force, keep, profile),
     )
 
 

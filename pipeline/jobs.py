@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import shown
 from pipeline.console import progress_bar, say, table
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
@@ -62,6 +62,16 @@ class How:
         """For `stage.preprocess`."""
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return {"workers": workers if self.workers is None else self.workers, "stall_s": self.stall_s}
+
+
+@dataclass(frozen=True)
+class HowToTrain:
+    """What changes how a model is trained, and not what it learns; for `stage.train`."""
+
+    resume: bool
+    force: bool
+    keep: Keep
+    profile: bool
 
 
 def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, how: How) -> int:
@@ -146,26 +156,25 @@ def run(
     out: Path,
     folders: Folders,
     how: How,
-    resume: bool,
-    force: bool,
+    training: HowToTrain,
 ) -> int:
     """`pipeline run`: both stages, after a look at what the second would refuse."""
     from pipeline.train import stage
 
     with _memory(_LOWER):
-        stage.check(second, first, cache=cache, out=out, resume=resume, force=force)
+        stage.check(second, first, cache=cache, out=out, resume=training.resume, force=training.force)
     code = preprocess(first, cache=cache, folders=folders, how=how)
-    return max(code, train(second, cache=cache, out=out, resume=resume, force=force))
+    return max(code, train(second, cache=cache, out=out, how=training))
 
 
 @_memory(_LOWER)
-def train(settings: TrainSettings, *, cache: Path, out: Path, resume: bool, force: bool) -> int:
+def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import stage as scoring
     from pipeline.train import stage
 
     with progress_bar() as progress:
-        outcome = stage.train(settings, cache=cache, out=out, resume=resume, force=force, say=say, progress=progress)
+        outcome = stage.train(settings, cache=cache, out=out, **vars(how), say=say, progress=progress)
     say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
     if not outcome.held_out:
         say("Nothing was held out, so there are no scores")

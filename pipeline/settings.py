@@ -9,6 +9,7 @@ import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -17,6 +18,15 @@ REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
 # Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
 STALL_S = 300.0
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
+
+
+class Keep(StrEnum):
+    """Where training keeps the frames between epochs; no setting of the model, since nothing learned depends on it."""
+
+    AUTO = "auto"
+    DEVICE = "device"
+    MEMORY = "memory"
+    DISK = "disk"
 
 
 class SettingsError(ValueError):

@@ -20,7 +20,8 @@ HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
 # A flag that is taken away or renamed breaks labs' scripts: change this list only with a note for them.
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
-    "--dlc-scorer", "--dlc-slack", "--dlc-lag", "--max-damaged", "--frame-size", "--store", "--decoder",
+    "--dlc-scorer", "--dlc-slack", "--dlc-lag", "--max-damaged", "--frame-size", "--store", "--compression",
+    "--decoder",
 }  # fmt: skip
 TRAIN_FLAGS = {
     "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-width", "--tcn-channels",
@@ -32,6 +33,7 @@ TRAIN_FLAGS = {
     "--lr-patience", "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience",
     "--use-ema", "--ema-decay", "--amp", "--device",
 }  # fmt: skip
+HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"}
 
 
 ROOT = Path(__file__).parents[1]
@@ -69,13 +71,10 @@ def flags_of(command: str) -> set[str]:
     [
         ("preprocess", PREPROCESS_FLAGS | HOW_FLAGS | {*FOLDERS, "--cache", "--dry-run", "--help"}),
         ("status", PREPROCESS_FLAGS | {*FOLDERS, "--cache", "--out", "--help"}),
-        ("train", TRAIN_FLAGS | {"--cache", "--out", "--config", "--resume", "--force", "--help"}),
+        ("train", TRAIN_FLAGS | HOW_TO_TRAIN_FLAGS | {"--cache", "--out", "--config", "--help"}),
         (
             "run",
-            PREPROCESS_FLAGS
-            | TRAIN_FLAGS
-            | HOW_FLAGS
-            | {*FOLDERS, "--cache", "--out", "--resume", "--force", "--help"},
+            PREPROCESS_FLAGS | TRAIN_FLAGS | HOW_FLAGS | HOW_TO_TRAIN_FLAGS | {*FOLDERS, "--cache", "--out", "--help"},
         ),
         (
             "predict",

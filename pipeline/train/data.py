@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cache import Cache, CacheError, Clip, RecordingMeta
 from pipeline.model import pose_graph
 from pipeline.model.network import NetworkConfig
-from pipeline.settings import SettingsError, TrainSettings, parse_map
+from pipeline.settings import Keep, SettingsError, TrainSettings, parse_map
+from pipeline.train import keep
 from pipeline.train.augment import without_partner
 from pipeline.train.labels import Merge, make_merge
 from pipeline.train.split import (
@@ -46,6 +49,13 @@ class Part:
     @property
     def n_frames(self) -> int:
         return sum(len(data.labels) for data in self.data)
+
+    def kept(self, known: dict[Clip, Clip], keep: Callable[[Clip], Clip]) -> Part:
+        """The same with clips as `keep` makes them; `known` holds those that were made, so that parts share them."""
+        for clip in self.clips:
+            if clip not in known:
+                known[clip] = keep(clip)
+        return Part([known[clip] for clip in self.clips], self.data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +107,18 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         network_config=_network_config(settings, cache.keypoint_names, merge, shown, say),
         preprocess=shown.settings,
     )
+
+
+def keep_frames(data: TrainingData, wanted: Keep, device: torch.device, say: Callable[[str], None]) -> TrainingData:
+    """The same with its frames kept as --keep says (see `pipeline.train.keep`)."""
+    if data.network_config.encoder == "none":
+        return data
+    chosen, line = keep.choose(wanted, [*data.train.clips, *data.val.clips], device)
+    say(line)
+    known: dict[Clip, Clip] = {}
+    names = ("train", "train_sample", "val")
+    parts = {name: getattr(data, name).kept(known, lambda clip: keep.kept(clip, chosen, device)) for name in names}
+    return dataclasses.replace(data, **parts)
 
 
 def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:

@@ -26,11 +26,12 @@ from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
-from pipeline.settings import PreprocessSettings, TrainSettings, parse_list
+from pipeline.settings import Keep, PreprocessSettings, TrainSettings, parse_list
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
-from pipeline.train.data import Part, TrainingData, check_settings, prepare
+from pipeline.train.data import Part, TrainingData, check_settings, keep_frames, prepare
 from pipeline.train.metrics import Scores
+from pipeline.train.profile import STEPS, TRACE, traced
 from pipeline.train.run_folder import (
     BEST,
     HISTORY,
@@ -81,13 +82,17 @@ def train(
     out: Path,
     resume: bool = False,
     force: bool = False,
+    keep: Keep = Keep.AUTO,
+    profile: bool = False,
     say: Say = print,
     progress: Progress | None = None,
 ) -> Outcome:
     """Trains on the cache and writes checkpoints, history, split and record into `out`.
 
     An up-to-date run is left alone, an interrupted one goes on where it was; a run of other settings or data is moved
-    to OUT.old-N first. Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
+    to OUT.old-N first. keep: where frames stay between epochs; profile: trace some steps of the first epoch that is
+    trained, into OUT/profile.json.
+    Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
     """
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
     clips = clip_cache.open(cache)
@@ -96,7 +101,10 @@ def train(
         say(f"[info] {out} is up to date (--force trains anew)")
         return _outcome("fresh", out)
     data = prepare(clips, settings, say)
-    loop = _Loop(settings, data, out, say, progress)  # finds a wrong --encoder or --device before a run is moved
+    trace = out / TRACE if profile else None
+    loop = _Loop(
+        settings, data, out, say, progress, keep, trace
+    )  # finds a wrong --encoder or --device before a run is moved
     going_on = goes_on(out, record, resume=resume, force=force, say=say)
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, record)
@@ -123,10 +131,18 @@ class _Loop:
     """What lives from epoch to epoch: weights, optimiser, moving average, schedule, history."""
 
     def __init__(
-        self, settings: TrainSettings, data: TrainingData, out: Path, say: Say, progress: Progress | None
+        self,
+        settings: TrainSettings,
+        data: TrainingData,
+        out: Path,
+        say: Say,
+        progress: Progress | None,
+        keep: Keep,
+        trace: Path | None,
     ) -> None:
-        self.settings, self.data, self.out, self.say, self.progress = settings, data, out, say, progress
+        self.settings, self.out, self.say, self.progress, self.trace = settings, out, say, progress, trace
         self.device = pick_device(settings.device)
+        self.data = data = keep_frames(data, keep, self.device, say)
         torch.manual_seed(settings.seed)
         self.network = Network(data.network_config).to(self.device)
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
@@ -188,9 +204,10 @@ class _Loop:
             freeze(self.network.encoder, epoch < settings.freeze_encoder_epochs)
         total = torch.zeros((), device=self.device)
         with_frames = self.network.encoder is not None
-        with Stream(
+        stream = Stream(
             data.train.clips, data.train.data, windows, settings.batch_size, self.device, with_frames=with_frames
-        ) as stream:
+        )
+        with stream, traced(self.trace, self.device) as step_done:
             for step, batch in enumerate(stream):
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
@@ -203,8 +220,12 @@ class _Loop:
                 if self.average:
                     update_average(self.average, self.network, ema_decay_at(epoch * steps + step, settings.ema_decay))
                 total += loss.detach()
+                step_done()
                 if self.progress:
                     self.progress(f"epoch {epoch + 1}", step + 1, steps)
+        if self.trace and self.trace.exists():
+            self.say(f"[info] trace of {STEPS} steps: {self.trace} (open it in Perfetto or chrome://tracing)")
+        self.trace = None
         return float(total) / steps, stream.waited_s
 
     def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:

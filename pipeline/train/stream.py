@@ -17,6 +17,7 @@ import torch
 
 from cache.clip import UNLABELLED
 from pipeline.train.batch import Batch
+from pipeline.train.keep import KeptFrames
 from pipeline.train.labels import Merge
 from pipeline.train.windows import Window
 
@@ -62,8 +63,9 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
 class Stream:
     """Iterates over batches of the windows, in their order, on the device; `len` is the number of batches.
 
-    Threads read up to `depth` batches ahead into a ring of buffers (pinned for CUDA). Without CUDA a batch's frames are
-    such a buffer itself: they hold until the next batch is asked for. Shorter windows of a batch are padded at the
+    Threads read up to `depth` batches ahead into a ring of buffers: pinned for CUDA, and on the device itself where the
+    frames are kept there. Where nothing is copied to the device a batch's frames are such a buffer itself: they hold
+    until the next batch is asked for. Shorter windows of a batch are padded at the
     end (valid False, labels -1, nothing visible, frames 0). with_frames False leaves the frames unread, for a model
     that looks at the pose alone; clips of recordings without a video have none.
     """
@@ -88,6 +90,10 @@ class Stream:
         self._threads = threads
         self._depth = depth
         self._frame_shape = _frame_shape([clips[i] for i in sorted({w.clip for w in windows})]) if with_frames else None
+        used = [clips[i].frames for i in {w.clip for w in windows}] if self._frame_shape else []
+        self._kept_there = bool(used) and all(
+            isinstance(frames, KeptFrames) and frames.device == self.device for frames in used
+        )
         self._running: Iterator[Batch] | None = None
 
     def __len__(self) -> int:
@@ -142,6 +148,8 @@ class Stream:
         largest = max((len(ws) * max(w.n_frames for w in ws) for ws in self.batches), default=0)
         size = largest * int(np.prod(self._frame_shape))
         count = max(1, min(self._depth, len(self.batches), RING_BYTES // max(1, size)))
+        if self._kept_there:
+            return [torch.empty(size, dtype=torch.uint8, device=self.device) for _ in range(count)]
         return [torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda") for _ in range(count)]
 
     def _event(self) -> torch.cuda.Event | None:
@@ -173,12 +181,15 @@ class Stream:
         if buffer is None or self._frame_shape is None:
             return None
         shape = (len(windows), T, *self._frame_shape)
-        frames = buffer[: int(np.prod(shape))].view(shape)
-        out = frames.numpy()
+        batch = buffer[: int(np.prod(shape))].view(shape)
         for b, window in enumerate(windows):
-            self.clips[window.clip].frames.read_into(window.start, window.stop, out[b, : window.n_frames])
-            out[b, window.n_frames :] = 0
-        return frames
+            frames, out = self.clips[window.clip].frames, batch[b, : window.n_frames]
+            if isinstance(frames, KeptFrames):
+                out.copy_(frames.whole()[window.start : window.stop])
+            else:
+                frames.read_into(window.start, window.stop, out.numpy())
+            batch[b, window.n_frames :] = 0
+        return batch
 
 
 def _frame_shape(clips: Sequence[Clip]) -> tuple[int, ...] | None:

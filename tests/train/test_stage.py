@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,15 @@ import torch
 
 import cache as clip_cache
 from cache import CacheError
+from cache.zarr_store import ZarrReader
 from pipeline.model import checkpoint
 from pipeline.model.infer import infer
 from pipeline.model.trained import load_trained
-from pipeline.settings import TrainSettings
+from pipeline.settings import Keep, TrainSettings
 from pipeline.train import stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
+from pipeline.train.profile import TRACE
 from pipeline.train.run_folder import BEST, HISTORY, LAST, RunError
 from pipeline.train.schedule import ema_decay_at
 from pipeline.train.split import SplitError
@@ -70,6 +73,46 @@ def test_both_stores_give_the_same_losses(small_cache: Path, quick, tmp_path: Pa
     run(small_cache, tmp_path / "a", quick())
     run(hdf5, tmp_path / "b", quick())
     np.testing.assert_array_equal(losses(tmp_path / "a"), losses(tmp_path / "b"))
+
+
+def test_where_frames_are_kept_changes_nothing_that_is_learned(small_cache: Path, quick, tmp_path: Path) -> None:
+    said = {
+        keep: run(small_cache, tmp_path / keep, quick(), keep=keep) for keep in (Keep.DISK, Keep.MEMORY, Keep.DEVICE)
+    }
+    np.testing.assert_array_equal(losses(tmp_path / "disk"), losses(tmp_path / "memory"))
+    np.testing.assert_array_equal(losses(tmp_path / "disk"), losses(tmp_path / "device"))
+    assert any("unpacked) are read from the disk" in line for line in said[Keep.DISK])
+    assert any("unpacked) are kept in memory" in line for line in said[Keep.MEMORY])
+    again = run(small_cache, tmp_path / "disk", quick(), keep=Keep.MEMORY)
+    assert "is up to date" in again[0]
+
+
+def test_frames_in_memory_are_read_once(quick, tmp_path: Path, monkeypatch) -> None:
+    path = write_small_cache(tmp_path / "cache")
+    counts = {}
+    for keep in (Keep.DISK, Keep.MEMORY):
+        read = ZarrReader.read_frames_into
+        frames: list[int] = []
+
+        def counted(reader, start, stop, out, frames=frames, read=read) -> None:
+            frames.append(stop - start)
+            read(reader, start, stop, out)
+
+        monkeypatch.setattr(ZarrReader, "read_frames_into", counted)
+        run(path, tmp_path / keep, quick(epochs=3), keep=keep)
+        monkeypatch.undo()
+        counts[keep] = sum(frames)
+    assert counts[Keep.MEMORY] == sum(len(clip) for clip in clip_cache.open(path))
+    assert counts[Keep.DISK] > 2 * counts[Keep.MEMORY]
+
+
+def test_a_trace_is_written(small_cache: Path, quick, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", quick(), profile=True)
+    trace = tmp_path / "run" / TRACE
+    assert sum("trace of" in line for line in lines) == 1
+    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    assert any(str(name).startswith("aten::conv") for name in names)
+    assert losses(tmp_path / "run").shape[0] == 2
 
 
 def test_the_seed_decides_everything(small_cache: Path, quick, tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Where the frames of a cache stay between epochs: on the device, in memory, or on the disk alone.
+
+Nothing that is learned depends on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from cache import Clip
+from cache.reader import FrameSource
+from pipeline.settings import Keep
+
+# Of what is free: the network, its activations and other programs need room too.
+DEVICE_SHARE, MEMORY_SHARE = 0.5, 0.4
+
+
+class KeptFrames:
+    """The frames of a clip, (T,H,W,C) uint8 on a device: read when they are first asked for, and then kept there."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, frames: FrameSource, device: torch.device) -> None:
+        self.shape = frames.shape
+        self.device = device
+        self._source = frames
+        self._lock = threading.Lock()
+        self._whole: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def whole(self) -> torch.Tensor:
+        """All of them; safe to call from several threads."""
+        with self._lock:
+            if self._whole is None:
+                self._whole = torch.as_tensor(self._source[:]).to(self.device)
+            return self._whole
+
+    def __getitem__(self, key: int | slice) -> torch.Tensor:
+        return self.whole()[key]
+
+    def read_into(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Frames [start, stop) into out (stop - start,H,W,C) uint8."""
+        torch.from_numpy(out).copy_(self.whole()[start:stop])
+
+
+def choose(wanted: Keep, clips: Sequence[Clip], device: torch.device) -> tuple[Keep, str]:
+    """Where the frames of these clips are to be kept, and the line that says so.
+
+    auto: the device where that is not the processor and its memory has room, else memory where that has, else the disk.
+    """
+    n_bytes = sum(int(np.prod(clip.frames.shape)) for clip in clips if clip.has_frames)
+    chosen = wanted
+    if wanted is Keep.AUTO:
+        chosen = Keep.DISK
+        if n_bytes <= MEMORY_SHARE * free_memory():
+            chosen = Keep.MEMORY
+        if device.type == "cuda" and n_bytes <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            chosen = Keep.DEVICE
+    if chosen is Keep.DEVICE and device.type == "cpu":
+        chosen = Keep.MEMORY
+    where = {
+        Keep.DEVICE: f"kept on {device}",
+        Keep.MEMORY: "kept in memory",
+        Keep.DISK: "read from the disk in every epoch",
+    }
+    size = f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
+    return chosen, f"[info] frames ({size} unpacked) are {where[chosen]} (--keep)"
+
+
+def kept(clip: Clip, chosen: Keep, device: torch.device) -> Clip:
+    """The clip with its frames kept as `choose` says."""
+    if chosen is Keep.DISK or not clip.has_frames:
+        return clip
+    return clip.with_frames(KeptFrames(clip.frames, device if chosen is Keep.DEVICE else torch.device("cpu")))
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take, also where a batch system allows it less than the machine has."""
+    return min([psutil.virtual_memory().available, *_allowed(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _allowed(membership: Path, root: Path) -> list[int]:
+    """What each control group (version 2) that this process is in has left of its limit."""
+    try:
+        inside = next(line for line in membership.read_text().splitlines() if line.startswith("0::/"))[4:]
+    except (OSError, StopIteration):
+        return []
+    found = []
+    for group in (root / inside, *(root / inside).parents):
+        if root not in (group, *group.parents):
+            break
+        try:
+            limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
+            found.append(max(0, int(limit) - int(used)))
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+    return found
