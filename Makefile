@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint wheel clean
+.PHONY: install demo test lint bench wheel clean
 
 # The stamp holds the virtual environment that constraints.txt and pyproject.toml ask for.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -25,8 +25,13 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Needs ffmpeg; takes about half an hour, and an idle machine to mean anything.
+bench: install
+	$(BIN)/python -m pip install --quiet opencv-python-headless
+	$(BIN)/python benchmarks/speed.py bench --compile
+
 wheel: install
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info
+	rm -rf $(VENV) build dist demo bench *.egg-info

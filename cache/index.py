@@ -12,10 +12,13 @@ import csv
 import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -101,26 +104,84 @@ def write_index(folder: Path, index: Index) -> None:
     replace(folder / SKIPPED_FILE, _skipped_csv(index.skipped))
 
 
+class Table:
+    """index.parquet as it was read; what it says of a recording is understood only when it is asked for.
+
+    So that opening a cache of 100,000 clips takes as long as reading its index. Recordings are numbered by name.
+    names: of the recordings. starts: the number of each one's first clip, and of all clips at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _explained(path):
+            table = pq.ParquetFile(path).read()
+            self.retired: tuple[str, ...] = tuple(json.loads(table.schema.metadata[b"retired"]))
+            if not table.schema.equals(_SCHEMA):
+                raise ValueError(f"its columns are {', '.join(table.column_names)}")
+            # No function of pyarrow.compute, whose import takes longer than all of this.
+            files, recordings = table["file"].to_pylist(), table["recording"].to_pylist()
+            reasons = table["reason"].to_pylist()
+            rows = np.array([row for row, file in enumerate(files) if file is not None], np.int64)
+            names = [recordings[row] for row in rows]
+            order = sorted(range(len(names)), key=names.__getitem__)
+            n_rows = reasons.count(None)
+            counts = np.diff([*rows, n_rows])
+            if (n_rows and not len(rows)) or (len(rows) and (rows[0] != 0 or counts.min() < 1)):
+                raise ValueError("its rows are in disorder")
+        self.names: list[str] = [names[i] for i in order]
+        self.starts = np.cumsum([0, *counts[order]]) if len(rows) else np.zeros(1, np.int64)
+        self._rows = rows[order]
+        self._table = table
+        self._metas: dict[int, RecordingMeta] = {}
+
+    def meta(self, number: int) -> RecordingMeta:
+        """Of a recording, by its number. Raises CacheError where it is damaged."""
+        if number not in self._metas:
+            with _explained(self.path):
+                self._metas[number] = meta_from_dict(json.loads(self._cell("meta", number)))
+        return self._metas[number]
+
+    def file(self, number: int) -> str:
+        """The name of a recording's file or folder."""
+        return self._cell("file", number)
+
+    def skipped(self) -> tuple[Skip, ...]:
+        """What was left out."""
+        columns = (self._table[name].to_pylist() for name in ("recording", "trial", "reason"))
+        return tuple(Skip(*triple) for triple in zip(*columns, strict=True) if triple[2] is not None)
+
+    def _cell(self, name: str, number: int) -> str:
+        return str(self._table[name][int(self._rows[number])].as_py())
+
+
 def read_index(folder: Path) -> Index:
+    """All of it at once. Raises CacheError where there is none yet, or where it is damaged."""
+    table = read_table(folder)
+    numbers = range(len(table.names))
+    recordings = {name: table.meta(number) for number, name in zip(numbers, table.names, strict=True)}
+    files = {name: table.file(number) for number, name in zip(numbers, table.names, strict=True)}
+    return Index(recordings, files, table.skipped(), table.retired)
+
+
+def read_table(folder: Path) -> Table:
     """Raises CacheError where there is none yet, or where it is damaged."""
-    path = folder / INDEX_FILE
     try:
-        table = pq.ParquetFile(path).read()
-        columns = {name: table[name].to_pylist() for name in table.column_names}
-        firsts = [(file, json.loads(text)) for file, text in zip(columns["file"], columns["meta"], strict=True) if text]
-        retired = tuple(json.loads(table.schema.metadata[b"retired"]))
-        recordings = {meta["recording"]: meta_from_dict(meta) for _, meta in firsts}
-        files = {meta["recording"]: file for file, meta in firsts}
-        triples = zip(columns["recording"], columns["trial"], columns["reason"], strict=True)
-        skipped = tuple(Skip(*triple) for triple in triples if triple[2] is not None)
+        return Table(folder / INDEX_FILE)
     except FileNotFoundError:
         raise CacheError(
             f"{folder}: the cache is not complete ({INDEX_FILE} is missing); run preprocess again"
         ) from None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, CacheError):
+        raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = first_line(error)
         raise CacheError(f"{path}: cannot be read ({reason}); delete it and run preprocess again") from None
-    return Index(recordings, files, skipped, retired)
 
 
 def skipped_table(skipped: tuple[Skip, ...]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 import numpy as np
 
 from cache import fingerprint, index
-from cache.clip import CacheError, ClipRows, Geometry
+from cache.clip import CacheError, ClipRows, Geometry, RecordingMeta
 from cache.store import Recording
 
 if TYPE_CHECKING:
@@ -170,6 +170,10 @@ class Clip:
             "first_frame": rows.first_frame,
         }
 
+    def forget(self) -> None:
+        """Let go of the arrays of the clip's recording that were read into memory; they are read again when needed."""
+        self._recording.forget()
+
     def _array(self, name: str) -> np.ndarray:
         return self._recording.array(name)[self._rows.start : self._rows.stop]
 
@@ -177,30 +181,36 @@ class Clip:
 class Cache(Sequence[Clip]):
     """The clips of a cache, by recording and trial."""
 
-    def __init__(self, path: Path, content: index.Index) -> None:
+    def __init__(self, path: Path, table: index.Table) -> None:
         self.path = path
-        self.recordings = tuple(content.recordings[name] for name in sorted(content.recordings))
-        self._skipped = content.skipped
-        self._clips: list[Clip] = []
-        for meta in self.recordings:
-            recording = Recording(path / index.RECORDINGS / content.files[meta.recording], meta)
-            self._clips += [Clip(recording, rows) for rows in sorted(meta.clips, key=lambda rows: rows.trial)]
+        self._table = table
+        self._clips: dict[int, list[Clip]] = {}
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return int(self._table.starts[-1])
 
     def __iter__(self) -> Iterator[Clip]:
-        return iter(self._clips)
+        for number in range(len(self._table.names)):
+            yield from self._clips_of(number)
 
     @overload
     def __getitem__(self, key: int) -> Clip: ...
     @overload
     def __getitem__(self, key: slice) -> list[Clip]: ...
     def __getitem__(self, key: int | slice) -> Clip | list[Clip]:
-        return self._clips[key]
+        if isinstance(key, slice):
+            return [self[i] for i in range(len(self))[key]]
+        i = range(len(self))[operator.index(key)]
+        number = int(np.searchsorted(self._table.starts, i, side="right")) - 1
+        return self._clips_of(number)[i - int(self._table.starts[number])]
 
     def __repr__(self) -> str:
-        return f"Cache({str(self.path)!r}, {len(self.recordings)} recordings, {len(self)} clips)"
+        return f"Cache({str(self.path)!r}, {len(self._table.names)} recordings, {len(self)} clips)"
+
+    @property
+    def recordings(self) -> tuple[RecordingMeta, ...]:
+        """What is said of each recording, by name."""
+        return tuple(self._table.meta(number) for number in range(len(self._table.names)))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -215,12 +225,25 @@ class Cache(Sequence[Clip]):
     @property
     def skipped(self) -> pd.DataFrame:
         """What is not in the cache: recording, trial (empty: the whole recording), reason."""
-        return index.skipped_table(self._skipped)
+        return index.skipped_table(self._table.skipped())
 
     @property
     def fingerprint(self) -> str:
         """Of all content: the same for the same recordings, in whatever order and format they were written."""
         return fingerprint.of_values(**{meta.recording: meta.fingerprints for meta in self.recordings})
+
+    def _clips_of(self, number: int) -> list[Clip]:
+        """The clips of a recording, by trial."""
+        if number not in self._clips:
+            meta = self._table.meta(number)
+            recording = Recording(self.path / index.RECORDINGS / self._table.file(number), meta)
+            ordered = sorted(meta.clips, key=lambda rows: rows.trial)
+            if len(ordered) != self._table.starts[number + 1] - self._table.starts[number]:
+                raise CacheError(
+                    f"{self._table.path}: clips of {meta.recording} are missing; delete it and run preprocess"
+                )
+            self._clips[number] = [Clip(recording, rows) for rows in ordered]
+        return self._clips[number]
 
     def _common(self, name: str) -> tuple[str, ...]:
         if not self.recordings:
@@ -237,7 +260,7 @@ class Cache(Sequence[Clip]):
 
 
 def open(path: Path | str) -> Cache:
-    """Open a cache for reading. Reads its index alone, whatever it holds; raises CacheError."""
+    """Open a cache for reading. Reads its index alone, however much it holds; raises CacheError."""
     folder = Path(path)
     index.read_format(folder)
-    return Cache(folder, index.read_index(folder))
+    return Cache(folder, index.read_table(folder))

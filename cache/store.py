@@ -105,6 +105,11 @@ class Recording:
                 self._arrays[name] = values
             return self._arrays[name]
 
+    def forget(self) -> None:
+        """Let go of the small arrays."""
+        with self._lock:
+            self._arrays.clear()
+
     def read_frames_into(self, start: int, stop: int, out: np.ndarray) -> None:
         """Frames [start, stop) of the recording's array into out."""
         reader = self._opened()

@@ -27,7 +27,7 @@ from pipeline.train.labels import Merge
 from pipeline.train.metrics import Scores, majority_baseline, score
 from pipeline.train.run_folder import HISTORY, PICTURES, SPLIT, write_text
 from pipeline.train.split import SplitError, read_split
-from pipeline.train.stream import load_clip
+from pipeline.train.stream import load_clip, load_clips
 from pipeline.train.validate import Evaluation
 from pipeline.train.validate import evaluate as evaluate_clips
 from pipeline.train.windows import tiles
@@ -147,7 +147,7 @@ def evaluate(model: Path, *, cache: Path, on: str = "val", out: Path | None = No
             raise PredictError(f"{meta.recording}: {why}")
     settings = TrainSettings(**trained.train)
     held_out = [clip for clip in clips if clip.recording in chosen]
-    part = Part(held_out, [load_clip(clip, _merge(trained), settings.kp_likelihood_thr) for clip in held_out])
+    part = Part(held_out, load_clips(held_out, _merge(trained), settings.kp_likelihood_thr))
     if not any((labels >= 0).any() for labels in part.labels):
         raise PredictError(f"{cache}: no labelled frame in the {len(chosen)} recordings to evaluate on")
     weights_N = losses.class_weights(torch.from_numpy(trained.class_counts), settings.class_weight_power)

@@ -28,7 +28,7 @@ from pipeline.train.split import (
     missing_classes,
     read_split,
 )
-from pipeline.train.stream import ClipData, load_clip
+from pipeline.train.stream import ClipData, load_clips
 from pipeline.train.windows import class_counts, rare_boost
 
 # A keypoint that is visible in fewer frames is named before training.
@@ -85,7 +85,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     shown = _common_picture(cache.recordings, settings.encoder)
     check_settings(settings, cache.class_names)
     merge = make_merge(cache.class_names, settings.merge)
-    whole = Part(list(cache), [load_clip(clip, merge, settings.kp_likelihood_thr) for clip in cache])
+    whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
     _say_mirror(cache.keypoint_names, settings.aug_hflip, say)
     split = _split(whole, merge.names, settings, say)

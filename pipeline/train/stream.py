@@ -5,9 +5,10 @@ Shapes: B batch, T frames, H height, W width, C channels, K keypoints.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -58,6 +59,16 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
         xy=np.where(visible[..., None], np.clip(xy, 0, 1), 0).astype(np.float32),
         visible=visible,
     )
+
+
+def load_clips(clips: Iterable[Clip], merge: Merge, likelihood_thr: float) -> list[ClipData]:
+    """`load_clip` of all; the cache's own copies, of which no more is needed, are let go of after each recording."""
+    found: list[ClipData] = []
+    for _, of_recording in itertools.groupby(clips, key=lambda clip: clip.recording):
+        for clip in (together := list(of_recording)):
+            found.append(load_clip(clip, merge, likelihood_thr))
+        together[0].forget()
+    return found
 
 
 class Stream:
