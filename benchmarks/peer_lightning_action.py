@@ -14,7 +14,7 @@ The same for both: training and held-out recordings, classes, points below the l
 frames in a window, batch size, channels, layers, taps of a kernel, epochs, and the threads, one of the CPU each. Of
 each, training is timed without validation and without the first epoch, and the frames that both predict are scored by
 one function. Each is otherwise trained in its own way: loss, augmentation, learning rate, features, choice of the best
-epoch. Ours by its defaults, the other as configs/ibl.yaml of its repository says, its only example with a dilated TCN.
+epoch. Ours by its defaults, the other as configs/ibl.yaml of its repository says, an example with a dilated TCN.
 --ours and --peer change them: --ours lr=1e-3 --ours warmup_epochs=2 --peer optimizer.lr=1e-3
 
 Not alike whatever is set: a layer of the other's has two dilated convolutions and ours one, so it has more weights and
