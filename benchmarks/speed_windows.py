@@ -42,11 +42,11 @@ def run(caches: dict[str, Path], npy: Path, lengths: Sequence[int], n_frames: in
         found = measure.interleave(cases, rounds)
         for name in list(cases)[1:]:
             rows.append([T, name, measure.spread(measure.ratios(found, name, "memmap"))])
-        rate = len(windows) * T / np.median(found[next(iter(clips))])
-        decoded += [[T, how, f"{rate / theirs:.0f}"] for how, theirs in _decoding(some, windows)]
+        rates = [len(windows) * T / np.median(found[name]) for name in clips]
+        decoded += [[T, how, *(f"{rate / theirs:.0f}" for rate in rates)] for how, theirs in _decoding(some, windows)]
     header = ["window", "cache", "frames/s over those of copies from a memmap (batches of 4, 2 threads)"]
     measure.table("Random windows from the cache", header, rows)
-    header = ["window", "DataLoader, 2 worker processes", "cache (zstd), times as fast"]
+    header = ["window", "DataLoader, 2 worker processes", *(f"{name}: times as fast" for name in caches)]
     measure.table("The same, against decoding the mp4 for each window", header, decoded)
 
 

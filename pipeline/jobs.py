@@ -278,9 +278,9 @@ def demo_commands(out: Path) -> list[list[str]]:
         "--cache",
         cache,
         "--img-size",
-        96,
+        80,
     ]
-    train = ["--cache", cache, "--out", run, "--group-by", r"_(\d+M)_", "--epochs", 12, "--batch-size", 4, "--lr", 1e-3]
+    train = ["--cache", cache, "--out", run, "--group-by", r"_(\d+M)_", "--epochs", 14, "--batch-size", 4, "--lr", 1e-3]
     train += ["--warmup-epochs", 1, "--train-T", 120, "--early-stopping-patience", 0]
     predict = ["--model", run / BEST, "--videos", out / "new" / "Videos", "--out", out / "predicted"]
     commands = {"preprocess": preprocess, "train": train, "predict": predict}

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from cache import Geometry
-from pipeline.preprocess.decode import decode, trusted_decoder
+from pipeline.preprocess.decode import Block, decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
@@ -262,9 +262,6 @@ def _note_or_fault(look: _Look, reason: str, blocks: Callable[[int], Iterator[Bl
         look.notes.append(f"{reason} (no trial needs that frame)")
     else:
         look.faults.append(Skip(look.files.name, None, reason))
-
-
-Block = tuple[np.ndarray, np.ndarray]
 
 
 def _gray(video: Path, facts: VideoFacts, geometry: Geometry, wanted: str, stop: int) -> Iterator[Block]:

@@ -5,8 +5,9 @@ Seeking is never used: it returns wrong frames without an error on VFR, edit-lis
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -22,7 +23,19 @@ from pipeline.preprocess.probe import ADVICE, VideoError, VideoFacts, decord, fr
 
 DECODE_VERSION = 4
 BLOCK = 60  # frames of a yielded block: two chunks of the cache
+Block = tuple[np.ndarray, np.ndarray]
+AHEAD_PIXELS = 2_500_000  # of full-size frames that are decoded together: more would leave the processor's cache
 REORDERED = 16  # frames that may be decoded after one that is shown after them: H.264 and HEVC allow no more
+
+
+# Of a video's decoder; 0: one a core.
+_threads = 0
+
+
+def share_cores(processes: int) -> None:
+    """To be called in each of so many processes that decode at the same time: together they then use each core once."""
+    global _threads
+    _threads = max(1, (os.cpu_count() or 1) // processes)
 
 
 def decoder_of(wanted: str) -> str:
@@ -40,7 +53,7 @@ def trusted_decoder(wanted: str, path: Path, facts: VideoFacts) -> str:
 
 def decode(
     path: Path, facts: VideoFacts, *, stop: int | None, geometry: Geometry, channels: int, decoder: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[Block]:
     """Frames [0, stop) (None: all) in blocks: pixels (n, S, S, C) uint8 in the square of `geometry`, intact (n,) bool.
 
     A frame that is not intact is black: it is missing, damaged, or predicted from such a one. Every other frame has
@@ -132,7 +145,8 @@ def _pyav(path: Path, facts: VideoFacts, stop: int, geometry: Geometry, channels
     size = (geometry.content_width, geometry.content_height)
     width, height = size if turns % 2 == 0 else size[::-1]
     reformatter = VideoReformatter()
-    for frame in _pyav_frames(path, facts, stop):
+    together = min(8, max(2, AHEAD_PIXELS // (facts.width * facts.height)))
+    for frame in _ahead(_pyav_frames(path, facts, stop), together):
         if frame is None:
             yield None
         else:
@@ -150,7 +164,20 @@ def _pyav(path: Path, facts: VideoFacts, stop: int, geometry: Geometry, channels
             yield shown if channels == 3 else shown[..., None]
 
 
-def _pyav_frames(path: Path, facts: VideoFacts, stop: int) -> Iterator[VideoFrame | None]:
+def _ahead(frames: Generator[VideoFrame | None], n: int) -> Iterator[VideoFrame | None]:
+    """The same frames, decoded n at a time in a thread while those before them are scaled, packed and written."""
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+        following = pool.submit(lambda: list(islice(frames, n)))
+        try:
+            while group := following.result():
+                following = pool.submit(lambda: list(islice(frames, n)))
+                yield from group
+        finally:
+            following.cancel()
+            pool.submit(frames.close)
+
+
+def _pyav_frames(path: Path, facts: VideoFacts, stop: int) -> Generator[VideoFrame | None]:
     """The first `stop` frames as they are in the file, each in its place; None: not intact. Raises VideoError."""
     frames = _judged(_placed(path, facts))
     yield from islice(frames, stop)
@@ -195,6 +222,7 @@ def _placed(path: Path, facts: VideoFacts) -> Iterator[VideoFrame | None]:
     with opened(path) as container:
         stream = video_stream(path, container)
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = _threads
         try:
             for packet in container.demux(stream):
                 for frame in frames_of(packet):

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from cache.writer import discard_left_by
+from pipeline.preprocess.decode import share_cores
 from pipeline.preprocess.discovery import Skip
 from pipeline.preprocess.recording import Result, work
 from pipeline.preprocess.staleness import Task
@@ -36,7 +37,8 @@ def work_all(
         for task in tasks:
             yield _guarded(task, recordings, partial(progress, task.files.name))
         return
-    crew = [_Worker(recordings) for _ in range(min(workers, len(tasks)))]
+    size = min(workers, len(tasks))
+    crew = [_Worker(recordings, size) for _ in range(size)]
     todo = deque(tasks)
     try:
         while True:
@@ -49,6 +51,8 @@ def work_all(
             for worker in busy:
                 result = worker.listen(stall_s, progress)
                 if result is not None:
+                    if todo:  # before the result is taken, which may write the index: the worker goes on meanwhile
+                        worker.give(todo.popleft())
                     yield result
             wait([worker.connection for worker in busy if worker.task is not None], timeout=ALIVE_S)
     finally:
@@ -59,8 +63,8 @@ def work_all(
 class _Worker:
     """A process that does one task after another; started for its first one, and again after one that it died of."""
 
-    def __init__(self, recordings: Path) -> None:
-        self.recordings = recordings
+    def __init__(self, recordings: Path, crew: int) -> None:
+        self.recordings, self.crew = recordings, crew
         self.task: Task | None = None
         self.process: multiprocessing.process.BaseProcess | None = None
 
@@ -68,7 +72,7 @@ class _Worker:
         # Spawned, not forked: decord and zarr hang in a process that was forked after they were used.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.recordings), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.recordings, self.crew), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -128,8 +132,9 @@ class _CacheTroubleError(Exception):
         self.error = error
 
 
-def _serve(connection: Connection, recordings: Path) -> None:
-    """What a worker process does, until the other end is closed."""
+def _serve(connection: Connection, recordings: Path, crew: int) -> None:
+    """What a worker process does, one of a crew of so many, until the other end is closed."""
+    share_cores(crew)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it ends it
     said = 0.0
 

@@ -161,7 +161,10 @@ class Stream:
         count = max(1, min(self._depth, len(self.batches), RING_BYTES // max(1, size)))
         if self._kept_there:
             return [torch.empty(size, dtype=torch.uint8, device=self.device) for _ in range(count)]
-        return [torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda") for _ in range(count)]
+        if self.device.type == "cuda":
+            return [torch.empty(size, dtype=torch.uint8, pin_memory=True) for _ in range(count)]
+        # numpy asks for large pages, which makes the first use of a large buffer several times as fast.
+        return [torch.from_numpy(np.empty(size, np.uint8)) for _ in range(count)]
 
     def _event(self) -> torch.cuda.Event | None:
         """Marks the end of the copy to the device: a pinned buffer may be filled anew only after it."""
