@@ -153,9 +153,11 @@ def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> Record
 
 
 def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say: Callable[[str], None]) -> Split:
-    names = sorted({clip.recording for clip in whole.clips})
-    by_name = [[d.labels for c, d in zip(whole.clips, whole.data, strict=True) if c.recording == n] for n in names]
-    counts = np.array([class_counts(labels, len(class_names)) for labels in by_name])
+    labels_of: dict[str, list[np.ndarray]] = {}
+    for clip, data in zip(whole.clips, whole.data, strict=True):
+        labels_of.setdefault(clip.recording, []).append(data.labels)
+    names = sorted(labels_of)
+    counts = np.array([class_counts(labels_of[name], len(class_names)) for name in names])
     if settings.split_file:
         split = load_split(Path(settings.split_file), names)
         if settings.group_by:  # a file that has one animal on both sides is refused
