@@ -123,7 +123,8 @@ class Damage:
 class RecordingMeta:
     """Everything about a recording in the cache but its arrays; kept as JSON in the store's attributes.
 
-    damage: of the trials with damaged frames, also of those that are not among the clips.
+    damage: of the trials with damaged frames, also of those that are not among the clips. compression: of the frames,
+    zstd or none; empty in caches from before there was a choice, which have their store's default.
     """
 
     recording: str
@@ -141,6 +142,7 @@ class RecordingMeta:
     schema_version: int = SCHEMA_VERSION
     settings: dict[str, Any] = field(default_factory=dict)
     damage: tuple[Damage, ...] = ()
+    compression: str = ""
 
     @property
     def has_frames(self) -> bool:

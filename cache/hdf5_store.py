@@ -36,8 +36,6 @@ class HDF5Reader:
         with _opened(path) as file:
             self.meta = meta_from_dict(json.loads(file["meta"][()]))
 
-    compression = "none"
-
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
         with _opened(self.path) as file:

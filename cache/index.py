@@ -126,6 +126,8 @@ class Table:
             order = sorted(range(len(names)), key=names.__getitem__)
             n_rows = reasons.count(None)
             counts = np.diff([*rows, n_rows])
+            if len(set(names)) < len(names):
+                raise ValueError("a recording occurs twice in it")
             if (n_rows and not len(rows)) or (len(rows) and (rows[0] != 0 or counts.min() < 1)):
                 raise ValueError("its rows are in disorder")
         self.names: list[str] = [names[i] for i in order]
@@ -138,7 +140,10 @@ class Table:
         """Of a recording, by its number. Raises CacheError where it is damaged."""
         if number not in self._metas:
             with _explained(self.path):
-                self._metas[number] = meta_from_dict(json.loads(self._cell("meta", number)))
+                meta = meta_from_dict(json.loads(self._cell("meta", number)))
+                if meta.recording != self.names[number]:
+                    raise ValueError(f"{meta.recording} stands where {self.names[number]} should")
+                self._metas[number] = meta
         return self._metas[number]
 
     def file(self, number: int) -> str:

@@ -24,10 +24,6 @@ class Reader(Protocol):
     path: Path
     meta: RecordingMeta
 
-    @property
-    def compression(self) -> str:
-        """How the frames are packed: zstd or none."""
-
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
 
@@ -82,6 +78,12 @@ def open_reader(path: Path) -> Reader:
     reader = next(form.reader for form in FORMATS.values() if form.suffix == path.suffix)
     with explained(path):
         return reader(path)
+
+
+def is_packed_as(meta: RecordingMeta, store: str, wanted: str) -> bool:
+    """Whether a recording's frames, if it has any, are compressed as is wanted; wanted may be auto."""
+    found = meta.compression or FORMATS[store].compressions[0]
+    return not meta.has_frames or found == compression_of(store, wanted)
 
 
 class Recording:

@@ -9,6 +9,7 @@ One process holds the cache (CacheWriter); others may write recordings for it (W
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from cache.zarr_store import ZarrReader, ZarrWriter
 
 LOCK_FILE = ".lock"
 _OUR_NAME = re.compile(r".*\.[0-9a-f]{8}\.(zarr|h5)")
+_number = itertools.count()
 COPY_FRAMES = 360  # frames in memory when they are copied from one recording to another
 
 
@@ -66,9 +68,12 @@ class Writer:
         self._recording = recording
         self._take = take
         # The process in its name: one that outlives its killed cache writer never writes into the next one's files.
-        self._temporary = recordings / (_mark(os.getpid()) + _file_name(recording, FORMATS[store].suffix))
+        # The number: names that a file system, or being cut to its length, makes one are still apart.
+        mark = f"{_mark(os.getpid())}{next(_number)}-"
+        self._temporary = recordings / (mark + _file_name(recording, FORMATS[store].suffix))
         _delete(self._temporary)
-        self._arrays = FORMATS[store].writer(self._temporary, compression_of(store, compression))
+        self._compression = compression_of(store, compression)
+        self._arrays = FORMATS[store].writer(self._temporary, self._compression)
         self._frame_shape: tuple[int, ...] | None = None
 
     def append_frames(self, frames: np.ndarray) -> None:
@@ -79,28 +84,31 @@ class Writer:
             raise ValueError(f"frames of {frames.shape} {frames.dtype}: expected n times {expected}, uint8")
         self._arrays.append_frames(frames)
 
-    def copy_frames_from(self, reader: Reader) -> None:
+    def copy_frames_from(self, reader: Reader, alive: Callable[[], object] = lambda: None) -> None:
         """All frames of another version of the recording; in a zarr cache they are linked, which takes no time, unless
         they are to be packed otherwise.
 
-        Raises CacheError where that version is damaged.
+        alive: called now and then while they are. Raises CacheError where that version is damaged.
         """
-        if reader.meta.has_frames:
-            with explained(reader.path):
-                self._copy_frames_from(reader)
-
-    def _copy_frames_from(self, reader: Reader) -> None:
+        if not reader.meta.has_frames:
+            return
         n_frames, frame_shape = reader.meta.n_frames, reader.meta.frame_shape
         own = self._arrays
-        if isinstance(reader, ZarrReader) and isinstance(own, ZarrWriter) and own.takes_files_of(reader):
-            own.link_frames(reader)
-            self._frame_shape = frame_shape
-            return
+        if isinstance(reader, ZarrReader) and isinstance(own, ZarrWriter):
+            with explained(reader.path):
+                reader.check_frames()
+                linked = own.takes_files_of(reader)
+            if linked:
+                own.link_frames(reader)
+                self._frame_shape = frame_shape
+                return
         buffer = np.empty((min(COPY_FRAMES, n_frames), *frame_shape), np.uint8)
         for start in range(0, n_frames, COPY_FRAMES):
             block = buffer[: n_frames - start]
-            reader.read_frames_into(start, start + len(block), block)
+            with explained(reader.path):
+                reader.read_frames_into(start, start + len(block), block)
             self.append_frames(block)
+            alive()
 
     def finish(
         self,
@@ -118,6 +126,7 @@ class Writer:
         Raises ValueError where rows, frames and clips don't fit each other; what was written is then discarded.
         """
         arrays = {"keypoints": keypoints, "labels": labels, "frame_index": frame_index, "time_s": time_s}
+        meta = replace(meta, compression=self._compression if meta.has_frames else "")
         arrays["intact"] = np.ones(meta.n_frames, dtype=bool) if intact is None else intact
         try:
             _check(meta, self._recording, (self._arrays.n_frames, *(self._frame_shape or ())), arrays)

@@ -60,8 +60,11 @@ def read_layout(path: Path) -> Layout:
             configuration = codecs[0]["configuration"]
             chunk, codecs = configuration["chunk_shape"][0], configuration["codecs"]
         names = [codec["name"] for codec in codecs]
+        plain = codecs[0].get("configuration", {}).get("endian", "little") == "little"
+        plain &= content["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+        plain &= not sharded or configuration.get("index_location", "end") == "end"
         dtype = np.dtype(content["data_type"]).newbyteorder("<")
-        if tuple(others) == shape[1:] and names in (["bytes"], ["bytes", "zstd"]):
+        if plain and min(rows, chunk) > 0 and tuple(others) == shape[1:] and names in (["bytes"], ["bytes", "zstd"]):
             return Layout(shape, dtype, chunk, rows, sharded, "zstd" in names)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise CacheError(f"{path}: its zarr.json is damaged ({error!r})") from None
@@ -94,10 +97,17 @@ class ArrayFiles:
             first, last = max(start, number * rows), min(stop, (number + 1) * rows)
             self._read_file(number, first - number * rows, last - number * rows, out[first - start : last - start])
 
-    def check_present(self) -> None:
-        """Raises OSError where a file is missing."""
+    def check_files(self) -> None:
+        """Raises OSError or CacheError where a file is missing or, in a sharded array, cut short."""
         for number in range(-(-self.layout.shape[0] // self.layout.file)):
-            _file(self._path, self.layout, number).stat()
+            path = _file(self._path, self.layout, number)
+            size = path.stat().st_size
+            if self.layout.sharded:
+                with path.open("rb", buffering=0) as file:
+                    index = self._index(number, file).astype(np.int64)
+                there = index[index[:, 0] >= 0]
+                if len(there) and there.sum(axis=1).max() > size:
+                    raise CacheError(f"{path}: is cut short")
 
     def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
         path = _file(self._path, self.layout, number)
@@ -138,6 +148,8 @@ class ArrayFiles:
         if _read_exactly(file, packed) < length:
             raise CacheError(f"{path}: is cut short")
         size = self.layout.chunk * self.layout.row_bytes
+        if _content_size(packed) != size:  # unpacking less would leave in the buffer what was there before
+            raise CacheError(f"{path}: a chunk of it holds {_content_size(packed)} bytes, expected {size}")
         if len(flat) == size:
             zstd.decompress(packed, flat)
         else:
@@ -216,6 +228,19 @@ def _buffer(name: str, size: int) -> memoryview:
         buffer = np.empty(size, np.uint8)
         setattr(_scratch, name, buffer)
     return buffer.data[:size]
+
+
+def _content_size(packed: memoryview) -> int:
+    """Bytes that a zstd frame unpacks to, by its header (RFC 8878, section 3.1.1.1); -1 where it does not say."""
+    if len(packed) < 5:
+        return -1
+    descriptor = packed[4]
+    single = descriptor >> 5 & 1
+    n = (single, 2, 4, 8)[descriptor >> 6]
+    start = 5 + (1 - single) + (0, 1, 2, 4)[descriptor & 3]
+    if not n or len(packed) < start + n:
+        return -1
+    return int.from_bytes(packed[start : start + n], "little") + (256 if n == 2 else 0)
 
 
 def _crc(content: bytes) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from cache.clip import RecordingMeta, meta_from_dict, meta_to_dict
+from cache.clip import CacheError, RecordingMeta, meta_from_dict, meta_to_dict
 from cache.zarr_files import LEVEL, ArrayFiles, ShardFiles, read_layout
 
 SUFFIX = ".zarr"
@@ -30,7 +30,7 @@ class ZarrReader:
 
     @property
     def compression(self) -> str:
-        """zstd or none, of the frames."""
+        """How the frames are packed in their files: zstd or none."""
         return "zstd" if self._array("frames").layout.packed else "none"
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -41,9 +41,12 @@ class ZarrReader:
         """Frames [start, stop) into out (stop - start, H, W, C) uint8, C-contiguous."""
         self._array("frames").read_into(start, stop, out)
 
-    def check_frames_present(self) -> None:
-        """Raises OSError where a file of the frames is missing."""
-        self._array("frames").check_present()
+    def check_frames(self) -> None:
+        """Raises OSError or CacheError where files of the frames are missing, cut short, or of another recording."""
+        frames = self._array("frames")
+        if frames.layout.shape != (self.meta.n_frames, *self.meta.frame_shape):
+            raise CacheError(f"{self.path}: its frames are {frames.layout.shape}, not what it says of them")
+        frames.check_files()
 
     def _array(self, name: str) -> ArrayFiles:
         if name not in self._arrays:
@@ -79,8 +82,7 @@ class ZarrWriter:
         return reader.compression == self._compression
 
     def link_frames(self, reader: ZarrReader) -> None:
-        """All frames of another group, without copying them where the file system has hard links."""
-        reader.check_frames_present()
+        """All frames of another, checked group, without copying them where the file system has hard links."""
         self.n_frames = reader.meta.n_frames
         shutil.copytree(reader.path / "frames", self.path / "frames", copy_function=_link)
 

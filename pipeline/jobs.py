@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pipeline.train.run_folder import BEST, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 
-_LOWER = "lower --batch-size or --train-T, or preprocess with a smaller --img-size"
+_LOWER = "use --keep disk, lower --batch-size or --train-T, or preprocess with a smaller --img-size"
 _ELSEWHERE = "use --device cpu, or close what else uses the memory"
 
 
@@ -60,8 +59,9 @@ class How:
 
     def options(self) -> dict[str, Any]:
         """For `stage.preprocess`."""
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return {"workers": workers if self.workers is None else self.workers, "stall_s": self.stall_s}
+        from pipeline.machine import cores
+
+        return {"workers": cores() if self.workers is None else self.workers, "stall_s": self.stall_s}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Seeking is never used: it returns wrong frames without an error on VFR, edit-lis
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from cache.clip import Geometry
+from pipeline.machine import cores
 from pipeline.preprocess.probe import ADVICE, VideoError, VideoFacts, decord, frames_of, opened, reason, video_stream
 
 DECODE_VERSION = 4
@@ -35,7 +35,7 @@ _threads = 0
 def share_cores(processes: int) -> None:
     """To be called in each of so many processes that decode at the same time: together they then use each core once."""
     global _threads
-    _threads = max(1, (os.cpu_count() or 1) // processes)
+    _threads = max(1, cores() // processes)
 
 
 def decoder_of(wanted: str) -> str:

@@ -85,7 +85,7 @@ def make(examined: Examined, recordings: Path, progress: Progress) -> Made:
     job = replace(job, notes=(*job.notes, *check_table(table, job.source, job.task.settings.dlc_slack)))
     state, old = examined.state, job.task.old
     stale = state.split("+")
-    if old and "frames" not in stale and (finished := _rewrite(job, table, old, recordings)):
+    if old and "frames" not in stale and (finished := _rewrite(job, table, old, recordings, progress)):
         return Made(state, finished, job.plan.skipped, 0)
     if old and "frames" not in stale:  # the version in the cache is damaged
         state = "+".join(["frames", *stale])
@@ -99,14 +99,14 @@ def _changed(files: RecordingFiles, stamps: dict[str, Stamp]) -> Path | None:
     return next((path for path, each in pairs if not each.looks_like(path)), None)
 
 
-def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Path) -> Finished | None:
+def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Path, progress: Progress) -> Finished | None:
     """A new version of a recording with the frames of the old one; None where that is damaged."""
     assert job.task.old_path is not None
     try:
         with _writing(job, recordings) as writer:
             reader = open_reader(job.task.old_path)
             if old.has_frames:
-                writer.copy_frames_from(reader)
+                writer.copy_frames_from(reader, lambda: progress(0, 0))
             with explained(reader.path):
                 rows = {name: reader.read(name, 0, old.n_frames) for name in ("time_s", "intact")}
             return _finish(writer, job, table, old.decoder, rows, old.damage)

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import cache as clip_cache
 from cache import RecordingMeta
+from cache.store import compression_of
 from pipeline.preprocess import seen
 from pipeline.preprocess.crop import parse_crops
 from pipeline.preprocess.discovery import Discovery, Skip, discover
 from pipeline.preprocess.recording import Result
 from pipeline.preprocess.source import parse_frame_size
-from pipeline.preprocess.staleness import Task, describe
+from pipeline.preprocess.staleness import Task, describe, packed_as_wanted
 from pipeline.preprocess.workers import work_all
-from pipeline.settings import STALL_S, PreprocessSettings, parse_list
+from pipeline.settings import STALL_S, PreprocessSettings, SettingsError, parse_list
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
 RATE_FRAMES = 300  # fewer say nothing of the speed of decoding
@@ -114,6 +115,10 @@ def check_settings(settings: PreprocessSettings) -> None:
     parse_list(settings.classes, "classes")
     parse_crops(settings.crops, settings.trial_frames)
     parse_frame_size(settings.frame_size)
+    try:
+        compression_of(settings.store, settings.compression)
+    except clip_cache.CacheError as error:
+        raise SettingsError(str(error)) from None
 
 
 def report_of(meta: RecordingMeta, state: str) -> RecordingReport:
@@ -163,7 +168,8 @@ class _Run:
             if files.name in self.kept:
                 continue
             old, known = self.writer.recordings.get(files.name), self.seen.recordings.get(files.name)
-            if old is not None and known is not None and seen.unchanged(files, shaping, old, known):
+            unchanged = seen.unchanged(files, shaping, old, known)
+            if old is not None and known is not None and unchanged and packed_as_wanted(old, self.settings):
                 meta = describe(old, files, self.settings)
                 self.take(Result(files.name, "fresh", known.skipped, meta, seen=known))
             else:

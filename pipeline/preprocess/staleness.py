@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache import CacheError, RecordingMeta, fingerprint, open_reader
-from cache.store import compression_of, explained
+from cache import RecordingMeta, fingerprint
+from cache.store import is_packed_as
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import DECODE_VERSION, decoder_of
 from pipeline.preprocess.discovery import RecordingFiles, Skip
@@ -81,7 +81,8 @@ def examine(task: Task, progress: Progress) -> Examined:
     require_files(files, old)
     stamps = seen.stamp_all(files, known, lambda: progress(0, 0))
     key = seen.key_of(files, seen.shaping_of(settings), stamps.values())
-    if old and known and key == known.key and old.fingerprints == known.fingerprints:
+    same = old and known and key == known.key and old.fingerprints == known.fingerprints
+    if old and known and same and packed_as_wanted(old, settings):
         now = replace(known, stamps=stamps)
         return Examined(files.name, "fresh", (), 0, known.skipped, now, describe(old, files, settings))
     source = source_of(files, settings, _known_video(files, stamps, known))
@@ -100,7 +101,7 @@ def examine(task: Task, progress: Progress) -> Examined:
         now = replace(now, skipped=plan.skipped)
         if plan.ranges != [clip.video_range for clip in old.clips]:  # of another --max-damaged
             plan, stale = whole, ["frames", *stale]
-    if old and old.has_frames and "frames" not in stale and not _packed_as_wanted(task):
+    if old and "frames" not in stale and not packed_as_wanted(old, settings):
         stale = [*stale, "compression"]
     if old and not stale:
         meta = replace(describe(old, files, settings), clips=plan.clip_rows())
@@ -111,15 +112,12 @@ def examine(task: Task, progress: Progress) -> Examined:
     return Examined(files.name, state, _why(task, stamps), n_decode, plan.skipped, now, job=job)
 
 
-def _packed_as_wanted(task: Task) -> bool:
-    """Whether the frames in the cache are compressed as --compression says; so also where they cannot be looked at."""
-    assert task.old_path is not None
-    wanted = compression_of(task.settings.store, task.settings.compression)
-    try:
-        with explained(task.old_path):
-            return open_reader(task.old_path).compression == wanted
-    except CacheError:  # found, and made again, when something is to be changed
-        return True
+def packed_as_wanted(old: RecordingMeta, settings: PreprocessSettings) -> bool:
+    """Whether the frames in the cache are compressed as --compression says.
+
+    A run that was killed may have packed them otherwise than the settings that are remembered.
+    """
+    return is_packed_as(old, settings.store, settings.compression)
 
 
 def describe(old: RecordingMeta, files: RecordingFiles, settings: PreprocessSettings) -> RecordingMeta:

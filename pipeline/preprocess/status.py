@@ -15,7 +15,7 @@ from pipeline.preprocess.keypoints import KeypointError
 from pipeline.preprocess.probe import VideoError, VideoFacts, probe
 from pipeline.preprocess.source import UnusableError
 from pipeline.preprocess.stage import Progress, check_settings
-from pipeline.preprocess.staleness import Examined, Job, Task, examine
+from pipeline.preprocess.staleness import Examined, Job, Task, examine, packed_as_wanted
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
 
@@ -85,7 +85,8 @@ def status(
         if progress:
             progress(files.name, done, len(found.recordings))
         old, known = recordings.get(files.name), remembered.recordings.get(files.name)
-        if known is not None and seen.unchanged(files, shaping, old, known):
+        unchanged = seen.unchanged(files, shaping, old, known)
+        if old is not None and known is not None and unchanged and packed_as_wanted(old, settings):
             rows.append(RecordingStatus(files.name, "fresh"))
             skipped += known.skipped
             continue

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from cache import Clip
 from cache.reader import FrameSource
+from pipeline.machine import free_memory
 from pipeline.settings import Keep
 
 # Of what is free: the network, its activations and other programs need room too.
-DEVICE_SHARE, MEMORY_SHARE = 0.5, 0.4
+DEVICE_SHARE, MEMORY_SHARE = 0.4, 0.4
 
 
 class KeptFrames:
@@ -80,26 +79,3 @@ def kept(clip: Clip, chosen: Keep, device: torch.device) -> Clip:
     if chosen is Keep.DISK or not clip.has_frames:
         return clip
     return clip.with_frames(KeptFrames(clip.frames, device if chosen is Keep.DEVICE else torch.device("cpu")))
-
-
-def free_memory() -> int:
-    """Bytes that this process may still take, also where a batch system allows it less than the machine has."""
-    return min([psutil.virtual_memory().available, *_allowed(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
-
-
-def _allowed(membership: Path, root: Path) -> list[int]:
-    """What each control group (version 2) that this process is in has left of its limit."""
-    try:
-        inside = next(line for line in membership.read_text().splitlines() if line.startswith("0::/"))[4:]
-    except (OSError, StopIteration):
-        return []
-    found = []
-    for group in (root / inside, *(root / inside).parents):
-        if root not in (group, *group.parents):
-            break
-        try:
-            limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
-            found.append(max(0, int(limit) - int(used)))
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-    return found

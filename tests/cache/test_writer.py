@@ -361,6 +361,24 @@ def test_a_recording_that_is_gone_is_not_whole(store, tmp_path, make_meta, put):
         assert list(writer.recordings) == ["mouse_2"]
 
 
+def test_recordings_whose_names_are_one_when_cut_stay_apart(store, tmp_path, make_meta, make_frames, make_arrays):
+    """Both lie finished side by side before either is taken, as they do when a worker goes on meanwhile."""
+    names = ["x" * 220 + "a", "x" * 220 + "b"]
+    with cache.create(tmp_path, store=store) as writer:
+        finished = []
+        for name in names:
+            meta = make_meta(name)
+            own = cache.Writer(tmp_path / "recordings", store, name)
+            own.append_frames(make_frames(meta, seed=len(finished)))
+            finished.append(own.finish(meta, **make_arrays(meta)))
+        for each in finished:
+            writer.take(each)
+    opened = cache.open(tmp_path)
+    assert [clip.recording for clip in opened if clip.trial == 1] == names
+    for i, clip in enumerate(opened[::2]):
+        assert np.array_equal(clip.frames[:], make_frames(make_meta(names[i]), seed=i)[:345])
+
+
 def test_names_of_any_length_and_alphabet(store, tmp_path, make_meta, put):
     names = sorted(["x" * 250, "x" * 249 + "y", "Мышь №1 (копия)", "mouse.2024.03", "鼠" * 80])
     with cache.create(tmp_path, store=store) as writer:

@@ -9,11 +9,12 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, ZstdCodec
+from numcodecs import zstd
+from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
 
 import cache
 from cache.clip import ARRAY_DTYPES
-from cache.zarr_files import ArrayFiles
+from cache.zarr_files import ArrayFiles, _content_size
 
 
 def frames_of(n: int) -> np.ndarray:
@@ -115,3 +116,33 @@ def test_the_index_of_a_shard_has_a_checksum(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(cache.CacheError, match="index of its chunks is damaged"):
         ArrayFiles(tmp_path / "shard").read(0, 1)
+
+
+def test_a_chunk_of_other_frames_is_an_error(tmp_path: Path) -> None:
+    """It would unpack to less than the buffer holds, which would keep what was in it before."""
+    write(tmp_path / "frames", compressors=ZstdCodec(), config={"write_empty_chunks": True})
+    small = zarr.create_array(
+        tmp_path / "small", shape=(40, 3, 5, 1), dtype=np.uint8, chunks=(20, 3, 5, 1), compressors=ZstdCodec()
+    )
+    small[:] = 7
+    place = Path("c") / "1" / "0" / "0" / "0"
+    (tmp_path / "frames" / place).write_bytes((tmp_path / "small" / place).read_bytes())
+    with pytest.raises(cache.CacheError, match="holds 300 bytes, expected 600"):
+        ArrayFiles(tmp_path / "frames").read(20, 40)
+
+
+def test_numbers_of_another_byte_order_are_refused(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        tmp_path / "big", shape=(4,), dtype=np.float64, serializer=BytesCodec(endian="big"), compressors=None
+    )
+    array[:] = 1.5
+    with pytest.raises(cache.CacheError, match="not those of this program"):
+        ArrayFiles(tmp_path / "big")
+
+
+@settings(deadline=None)
+@given(n=st.one_of(st.integers(0, 1000), st.integers(0, 200_000)), level=st.sampled_from([-5, 1, 3]))
+def test_the_size_of_what_is_packed_is_read_off_its_header(n: int, level: int) -> None:
+    packed = zstd.compress(bytes(n), level, True)
+    assert _content_size(memoryview(packed)) == n
+    assert _content_size(memoryview(packed)[:4]) == -1

@@ -498,8 +498,31 @@ def test_frames_are_packed_anew_without_decoding(one, tmp_path: Path) -> None:
     assert not any(parts)
 
 
+def test_a_recording_that_a_killed_run_packed_otherwise_is_packed_anew(one, tmp_path: Path) -> None:
+    run(tmp_path / "cache", one.folder)
+    remembered = (tmp_path / "cache" / SEEN_FILE).read_bytes()
+    run(tmp_path / "cache", one.folder, compression="none")
+    (tmp_path / "cache" / SEEN_FILE).write_bytes(remembered)
+    assert [row.state for row in run(tmp_path / "cache", one.folder).recordings] == ["compression"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_damage_is_found_when_frames_are_packed_anew_or_linked(one, tmp_path: Path, damage: str) -> None:
+    for settings in ({"compression": "none"}, {"dlc_slack": 5}):
+        cache = tmp_path / next(iter(settings))
+        run(cache, one.folder)
+        (path,) = cache.glob("recordings/*.zarr/frames/c/1/0/0/0")
+        content = path.read_bytes()
+        path.unlink()
+        if damage == "cut":
+            path.write_bytes(content[len(content) // 2 :])
+        (row,) = run(cache, one.folder, **settings).recordings
+        assert row.state.startswith("frames+")
+        assert [len(clip.frames[:]) for clip in clip_cache.open(cache)] == [345, 360]
+
+
 def test_a_compression_that_the_store_lacks_is_refused(one, tmp_path: Path) -> None:
-    with pytest.raises(clip_cache.CacheError, match="the hdf5 store takes none; use --store zarr"):
+    with pytest.raises(SettingsError, match="the hdf5 store takes none; use --store zarr"):
         run(tmp_path / "cache", one.folder, store="hdf5", compression="zstd")
     assert not (tmp_path / "cache").exists()
 

@@ -61,6 +61,7 @@ def test_nothing_changed(two, cached: Path) -> None:
         ("gone", {}, ("frames+keypoints+labels", ("prediction_a.mp4_1.csv is gone",), 60)),
         ("", {"channels": 3}, ("frames", ("channels: 1 -> 3",), 30)),
         ("", {"dlc_slack": 3}, ("keypoints", ("dlc_slack: 10 -> 3",), 0)),
+        ("", {"compression": "none"}, ("compression", ("compression: auto -> none",), 0)),
     ],
 )
 def test_why_something_is_stale(two, cached: Path, change: str, settings: dict[str, int], expected) -> None:

@@ -46,18 +46,6 @@ def test_a_gpu_with_room_keeps_them(monkeypatch, free: int, chosen: Keep) -> Non
     assert keep.choose(Keep.AUTO, clips_of(SIZE), torch.device("cuda"))[0] is chosen
 
 
-def test_the_limit_of_a_batch_system_counts(tmp_path: Path) -> None:
-    membership, root = tmp_path / "cgroup", tmp_path / "fs"
-    membership.write_text("12:cpu:/old\n0::/slurm/job_7\n")
-    (root / "slurm" / "job_7").mkdir(parents=True)
-    for folder, limit, used in (("slurm/job_7", "4000", "1000"), ("slurm", "max", "1"), (".", "9000", "1500")):
-        (root / folder / "memory.max").write_text(limit + "\n")
-        (root / folder / "memory.current").write_text(used + "\n")
-    assert keep._allowed(membership, root) == [3000, 7500]
-    assert keep._allowed(tmp_path / "missing", root) == []
-    assert 0 < keep.free_memory() < 2**50
-
-
 def test_kept_clips_give_the_same_batches(tmp_path: Path) -> None:
     clips = list(clip_cache.open(write_small_cache(tmp_path / "cache")))
     data = [load_clip(clip, make_merge(clip.class_names, "none"), 0.9) for clip in clips]

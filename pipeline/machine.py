@@ -1,0 +1,49 @@
+"""What the machine, or the batch system on it, lets this process have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+# Of a control group: its limit, what it uses, and in memory.stat what of that the system gives back when asked.
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take, also where a batch system allows it less than the machine has."""
+    return min([psutil.virtual_memory().available, *_left(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _left(membership: Path, root: Path) -> Iterator[int]:
+    """What each control group that this process is in has left of its limit."""
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        if len(line) != 3 or (line[1] and "memory" not in line[1].split(",")):
+            continue
+        top, names = (root / "memory", _VERSION_1) if line[1] else (root, _VERSION_2)
+        inside = top / line[2].lstrip("/")
+        for group in (inside, *inside.parents):
+            with suppress(OSError, ValueError):  # no such file, or "max": no limit
+                yield _left_of(group, *names)
+            if group == top:
+                break
+
+
+def _left_of(group: Path, limit_file: str, used_file: str, given_back: str) -> int:
+    limit, used = int((group / limit_file).read_text()), int((group / used_file).read_text())
+    lines = (group / "memory.stat").read_text().splitlines() if (group / "memory.stat").exists() else []
+    back = sum(int(line.split()[1]) for line in lines if line.split()[0] == given_back)
+    return max(0, limit - used + back)
