@@ -60,7 +60,6 @@ def clips(source: Path, work: Path, numbers: Sequence[int], whole_up_to: int) ->
             imported, seconds, mib = json.loads(done.stdout)
             cells += [f"{seconds:.2f} (and {imported:.1f} of imports)", f"{mib:.0f}"]
         rows.append(cells + ["", ""] * (n > whole_up_to))
-        (cache / index.RECORDINGS).unlink()
         shutil.rmtree(cache)
     header = ["clips", "index, MiB", "cache open and first batch, s", "memory, MiB"]
     header += ["all keypoints and labels read, split, first batch, s", "memory, MiB"]
@@ -70,6 +69,7 @@ def clips(source: Path, work: Path, numbers: Sequence[int], whole_up_to: int) ->
 def _many(source: Path, work: Path, n: int) -> Path:
     known = index.read_index(source)
     cache = work / f"clips_{n}"
+    shutil.rmtree(cache, ignore_errors=True)  # of a run that was interrupted; the link alone goes, not what it names
     cache.mkdir()
     (cache / index.RECORDINGS).symlink_to((source / index.RECORDINGS).resolve())
     index.write_format(cache, index.read_format(source))
