@@ -67,7 +67,7 @@ def main() -> None:
             compiled=options.compile,
         )
     if "clips" in parts:
-        numbers, whole = ((10, 20), 20) if toy else ((100, 1_000, 10_000, 100_000), 10_000)
+        numbers, whole = ((10, 20), 20) if toy else ((100, 1_000, 10_000, 100_000), 100_000)
         speed_growth.clips(caches["zarr, zstd"], options.work, numbers, whole)
     if "frames" in parts:
         speed_growth.frames(data, options.work, 32 if toy else 64, (4, 5) if toy else (4, 6, 8, 12))

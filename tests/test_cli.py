@@ -172,7 +172,7 @@ def test_the_settings_file_is_used(small_cache: Path, tmp_path: Path) -> None:
         (
             ["train", "--cache", "CACHE", "--out", "run", "--pose-width", str(10**15)],
             1,
-            "error: out of memory: use --keep disk, lower --batch-size or --train-T, or preprocess with a smaller --img-size (",
+            "error: out of memory: use --keep disk, lower --batch-size or --train-T, or preprocess with a smaller",
         ),
         (["evaluate", "--cache", "CACHE", "--model", "nothing.pt"], 1, "no such checkpoint"),
         (["preprocess", "--videos", "nowhere", "--cache", "new"], 1, "nowhere"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 COLUMNS = ("recording", "group", "part")
+SWAPS = 500
 TOLERANCE = 1e-9  # of sums of shares
 
 
@@ -77,8 +79,9 @@ def make_split(
             f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
             f"{_some(unique)}; add recordings of another animal, or leave --group-by out to split by recording"
         )
-    member = np.array([[group == of for of in groups] for group in unique])
-    amounts = member @ np.column_stack([np.ones(len(names)), label_counts]).astype(float)
+    amounts = np.zeros((len(unique), 1 + label_counts.shape[1]))
+    number = {group: i for i, group in enumerate(unique)}
+    np.add.at(amounts, [number[group] for group in groups], np.column_stack([np.ones(len(names)), label_counts]))
     amounts = amounts[:, amounts.sum(0) > 0]
     in_val = _search(amounts / amounts.sum(0), val_share, np.random.default_rng(seed))
     val_groups = {group for group, chosen in zip(unique, in_val, strict=True) if chosen}
@@ -113,7 +116,7 @@ def read_split(path: Path) -> Split:
     rows = _read(path)
     listed = [row["recording"] for row in rows]
     problems = {
-        "stand twice": {name for name in listed if listed.count(name) > 1},
+        "stand twice": {name for name, times in Counter(listed).items() if times > 1},
         "have a part other than train or val": {r["recording"] for r in rows if r["part"] not in ("train", "val")},
     }
     _refuse(path, problems)
@@ -148,6 +151,8 @@ def missing_classes(
 def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator) -> np.ndarray:
     """Which groups validate, (groups,) bool: from a random start, the best single move or swap until none helps.
 
+    Among very many groups the best of SWAPS random ones of each side: all pairs of 30,000 would fill the memory.
+
     shares (groups, 1 + classes): each group's share of all recordings and of each class's frames.
     """
     n = len(shares)
@@ -155,7 +160,7 @@ def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator) -> n
     in_val[rng.permutation(n)[: min(n - 1, max(1, round(n * val_share)))]] = True
     cost = _cost(shares[in_val].sum(0), val_share)
     while True:
-        inside, outside = np.flatnonzero(in_val), np.flatnonzero(~in_val)
+        inside, outside = _at_most(np.flatnonzero(in_val), rng), _at_most(np.flatnonzero(~in_val), rng)
         nothing = np.zeros((1, shares.shape[1]))
         leaves, enters = np.concatenate([nothing, shares[inside]]), np.concatenate([nothing, shares[outside]])
         costs = _cost(shares[in_val].sum(0) - leaves[:, None] + enters[None], val_share)
@@ -165,6 +170,10 @@ def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator) -> n
         cost = costs[leaver, enterer]
         in_val[inside[leaver - 1 : leaver]] = False  # the first of each is nobody
         in_val[outside[enterer - 1 : enterer]] = True
+
+
+def _at_most(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return groups if len(groups) <= SWAPS else rng.choice(groups, SWAPS, replace=False)
 
 
 def _cost(val: np.ndarray, val_share: float) -> np.ndarray:

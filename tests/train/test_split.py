@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -184,3 +186,19 @@ def test_a_single_recording_trains_and_nothing_is_held_out(tmp_path):
     assert (split.train, split.val) == (("only",), ())
     save_split(split, tmp_path / "split.csv")
     assert load_split(tmp_path / "split.csv", ["only"]) == split
+
+
+def test_ten_thousand_groups_are_split_in_bounded_memory() -> None:
+    """All pairs of them would be 16 million swaps to weigh up."""
+    rng = np.random.default_rng(0)
+    names = [f"r{i:05d}" for i in range(10_000)]
+    counts = rng.poisson(3, (10_000, 4)) * (rng.random((10_000, 4)) < [1, 0.5, 0.1, 0.0005])
+    tracemalloc.start()
+    split = make_split(names, names, counts, 0.2, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    shares = counts[[int(name[1:]) for name in split.val]].sum(0) / counts.sum(0)
+    np.testing.assert_allclose(shares[:3], 0.2, atol=0.03)
+    assert 0 < shares[3] < 1
+    assert len(split.val) == pytest.approx(2000, abs=100)
