@@ -25,8 +25,9 @@ Writing, by one process at a time:
 
 from cache.clip import SCHEMA_VERSION, UNLABELLED, CacheError, ClipRows, Damage, Geometry, RecordingMeta
 from cache.reader import Cache, Clip, Frames, open
+from cache.recording_writer import Finished, Writer
 from cache.store import Reader, open_reader
-from cache.writer import CacheBusyError, CacheWriter, Finished, Writer, create
+from cache.writer import CacheBusyError, CacheWriter, create
 
 __all__ = [
     "SCHEMA_VERSION",

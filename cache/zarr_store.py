@@ -57,7 +57,7 @@ class ZarrReader:
 class ZarrWriter:
     """Fills a new group at `path`. The metadata that marks it as complete is written last.
 
-    compression: zstd or none, of the frames.
+    compression: zstd or none, of the frames; only the former has a checksum, as the small arrays have.
     """
 
     def __init__(self, path: Path, compression: str) -> None:

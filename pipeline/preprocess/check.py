@@ -18,11 +18,12 @@ import numpy as np
 from cache import Geometry
 from pipeline.preprocess.decode import Block, decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
-from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
+from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
 from pipeline.preprocess.probe import VideoError, VideoFacts
-from pipeline.preprocess.source import Source, UnusableError, check_table, source_of
+from pipeline.preprocess.source import Source, check_table, source_of
 from pipeline.preprocess.stage import BAD_EXIT_CODE, Progress, check_settings
+from pipeline.preprocess.staleness import UNUSABLE, skip_for
 from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.preprocess.trials import Plan, Trial, damage_note, damage_of, leave_out_damaged, plan_trials
 from pipeline.settings import PreprocessSettings
@@ -200,8 +201,8 @@ def _tried(look: _Look, read: Callable[..., T], *arguments: object) -> T | None:
     """What `read` gives; None, with the reason among the faults, where it finds that the recording cannot be used."""
     try:
         return read(*arguments)
-    except (VideoError, KeypointError, UnusableError, UnreadableError) as error:
-        look.faults.append(Skip(look.files.name, None, str(error), passing=isinstance(error, UnreadableError)))
+    except UNUSABLE as error:
+        look.faults.append(skip_for(look.files.name, error))
         return None
 
 

@@ -40,6 +40,11 @@ class Skip:
     fault: bool = True
     passing: bool = False
 
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What lists of them are sorted by."""
+        return self.recording, self.trial or 0, self.reason
+
 
 @dataclass(frozen=True)
 class RecordingFiles:
@@ -119,7 +124,7 @@ def discover(
     if videos:
         used = {path for folder in named for stem in stems for path in folder.get(stem, [])}
         skipped += _unused_tables([path for folder in tables for path in folder if path not in used], fault_of)
-    skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
+    skipped.sort(key=lambda skip: skip.place)
     return Discovery(tuple(recordings), tuple(skipped))
 
 

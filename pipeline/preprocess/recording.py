@@ -15,11 +15,11 @@ from cache.store import explained
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
-from pipeline.preprocess.probe import VideoError, VideoFacts, probe
+from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
+from pipeline.preprocess.probe import VideoFacts, probe
 from pipeline.preprocess.seen import SeenRecording, Stamp
-from pipeline.preprocess.source import UnusableError, check_table
-from pipeline.preprocess.staleness import Examined, Job, Progress, Task, examine, paths_in_meta
+from pipeline.preprocess.source import check_table
+from pipeline.preprocess.staleness import UNUSABLE, Examined, Job, Progress, Task, examine, paths_in_meta, skip_for
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, damage_note, damage_of, leave_out_damaged
 from pipeline.settings import parse_list
@@ -59,10 +59,8 @@ def work(task: Task, recordings: Path, progress: Progress) -> Result:
             if made.finished:
                 made.finished.discard()
             raise UnreadableError(f"{changed} changed while it was read; run preprocess again")
-    except UnreadableError as error:
-        return Result(name, None, (Skip(name, None, str(error), passing=True),))
-    except (VideoError, KeypointError, UnusableError) as error:
-        return Result(name, None, (Skip(name, None, str(error)),))
+    except UNUSABLE as error:
+        return Result(name, None, (skip_for(name, error),))
     return result
 
 

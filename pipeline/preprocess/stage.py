@@ -236,7 +236,7 @@ class _Run:
 
     def report(self) -> Report:
         """By recording, then trial."""
-        skipped = sorted(self.skipped, key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
+        skipped = sorted(self.skipped, key=lambda skip: skip.place)
         return Report(tuple(self.reports[name] for name in sorted(self.reports)), tuple(skipped))
 
     def _forget(self, name: str) -> None:

@@ -12,14 +12,25 @@ from cache.store import is_packed_as
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import DECODE_VERSION, decoder_of
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.preprocess.probe import VideoFacts
+from pipeline.preprocess.keypoints import KeypointError
+from pipeline.preprocess.probe import VideoError, VideoFacts
 from pipeline.preprocess.seen import TABLE_VERSION, SeenRecording, Stamp
-from pipeline.preprocess.source import Source, require_files, source_of
+from pipeline.preprocess.source import Source, UnusableError, require_files, source_of
+from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, leave_out_damaged, plan_trials
 from pipeline.settings import PreprocessSettings, parse_list
 
 # progress(frames done, frames to do); (0, 0) while something else than decoding goes on
 Progress = Callable[[int, int], None]
+
+
+# What is raised where a recording cannot be used, or cannot be read now.
+UNUSABLE = (VideoError, KeypointError, UnusableError, UnreadableError)
+
+
+def skip_for(recording: str, error: Exception) -> Skip:
+    """How it is listed that one of UNUSABLE was raised; what may pass takes nothing out of the cache."""
+    return Skip(recording, None, str(error), passing=isinstance(error, UnreadableError))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,9 @@ from cache import RecordingMeta, index
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import decode
 from pipeline.preprocess.discovery import Skip, discover
-from pipeline.preprocess.keypoints import KeypointError
 from pipeline.preprocess.probe import VideoError, VideoFacts, probe
-from pipeline.preprocess.source import UnusableError
 from pipeline.preprocess.stage import Progress, check_settings
-from pipeline.preprocess.staleness import Examined, Job, Task, examine, packed_as_wanted
-from pipeline.preprocess.text_table import UnreadableError
+from pipeline.preprocess.staleness import UNUSABLE, Examined, Job, Task, examine, packed_as_wanted, skip_for
 from pipeline.settings import PreprocessSettings
 
 TRIED_BLOCKS = 3  # decoded to find out how fast that goes, where no run has
@@ -95,7 +92,7 @@ def status(
             rows.append(RecordingStatus(files.name, examined.state, examined.why, examined.n_decode))
             jobs += [examined.job] if examined.job and examined.n_decode else []
     rows.sort(key=lambda row: row.recording)
-    skipped.sort(key=lambda skip: (skip.recording, skip.trial or 0, skip.reason))
+    skipped.sort(key=lambda skip: skip.place)
     n_decode = sum(row.n_decode for row in rows)
     rate = remembered.frames_per_s or next(filter(None, map(_tried_rate, jobs)), None) if n_decode else 1.0
     return Status(tuple(rows), tuple(skipped), n_decode / rate if rate else None)
@@ -113,10 +110,8 @@ def _examined(task: Task, skipped: list[Skip]) -> Examined | None:
     name = task.files.name
     try:
         examined = examine(task, lambda done, total: None)
-    except UnreadableError as error:
-        skipped.append(Skip(name, None, str(error), passing=True))
-    except (VideoError, KeypointError, UnusableError) as error:
-        skipped.append(Skip(name, None, str(error)))
+    except UNUSABLE as error:
+        skipped.append(skip_for(name, error))
     else:
         skipped += examined.skipped
         return examined

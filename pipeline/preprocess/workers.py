@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from cache.writer import discard_left_by
+from cache.recording_writer import discard_left_by
 from pipeline.preprocess.decode import share_cores
 from pipeline.preprocess.discovery import Skip
 from pipeline.preprocess.recording import Result, work

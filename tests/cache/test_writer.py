@@ -78,8 +78,8 @@ DEATHS = {
     "between frames": ("w = writer.writer('a'); w.append_frames(frames)", "1", "1"),
     "after all arrays": ("arrays.finish = lambda *a: (finish(*a), die()); w.finish(meta, **rows)", "1", "1"),
     "after the move": ("w.finish(meta, **rows)", "1", "2"),
-    "after the index": ("w.finish(meta, **rows); cache.writer._delete = die; writer.commit()", "2", "2"),
-    "after a removal's index": ("writer.remove('a'); cache.writer._delete = die; writer.commit()", None, None),
+    "after the index": ("w.finish(meta, **rows); cache.writer.delete = die; writer.commit()", "2", "2"),
+    "after a removal's index": ("writer.remove('a'); cache.writer.delete = die; writer.commit()", None, None),
 }
 DYING = """
 import os, signal, sys, numpy as np, cache, cache.writer

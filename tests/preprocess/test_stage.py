@@ -575,14 +575,14 @@ def test_frame_numbers_without_bounds_are_refused_and_the_others_go_on(lab, tmp_
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(one, tmp_path: Path, monkeypatch) -> None:
     one.recording("b.mp4", 360)
-    real = clip_cache.writer.Writer.append_frames
+    real = clip_cache.Writer.append_frames
 
     def fill(self, frames):
         if self._recording == "b":
             raise OSError(28, "No space left on device")
         real(self, frames)
 
-    monkeypatch.setattr(clip_cache.writer.Writer, "append_frames", fill)
+    monkeypatch.setattr(clip_cache.Writer, "append_frames", fill)
     with pytest.raises(clip_cache.CacheError, match=r"No space left on device.*what was finished is kept: make room"):
         run(tmp_path / "cache", one.folder)
     assert {clip.recording for clip in clip_cache.open(tmp_path / "cache")} == {"a"}
