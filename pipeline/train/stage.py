@@ -30,6 +30,7 @@ from pipeline.settings import Keep, PreprocessSettings, TrainSettings, parse_lis
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
 from pipeline.train.data import Part, TrainingData, check_settings, keep_frames, prepare
+from pipeline.train.epoch_report import epoch_lines, history_row
 from pipeline.train.metrics import Scores
 from pipeline.train.profile import STEPS, TRACE, traced
 from pipeline.train.run_folder import (
@@ -185,7 +186,7 @@ class _Loop:
             self.plateau.update(macro_f1)
         for line in epoch_lines(on_train, on_val, waited_s / max(seconds, 1e-9)):
             self.say(line)
-        row = _history_row(epoch, shown, seconds, waited_s, on_train, on_val)
+        row = history_row(epoch, shown, seconds, waited_s, on_train, on_val)
         if not held_out or self.stopping.update(macro_f1):
             self._save_best(network, epoch, on_val.scores)
         return row
@@ -280,21 +281,6 @@ class _Loop:
         self.say(f"[info] goes on after epoch {len(self.history)}")
 
 
-def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) -> list[str]:
-    """What the console says after an epoch; train and validation losses are computed alike."""
-    scores = on_val.scores
-    per_class = ", ".join(f"{name} {_number(f1, 3)}" for name, f1 in scores.f1_per_class.items())
-    return [
-        f"Train loss: {_loss_text(on_train)}",
-        f"Val loss: {_loss_text(on_val)}",
-        f"Val macro F1: {_number(scores.macro_f1)}",
-        f"Val segment F1@0.3: {_number(scores.segment_f1[0.3])}",
-        f"Val keypoint MAE (norm): {_number(scores.keypoint_mae_norm)}",
-        f"Per-class F1: {per_class}",
-        f"Waited for data: {waiting_share:.1%} of the epoch",
-    ]
-
-
 @torch.no_grad()
 def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """average = decay * average + (1 - decay) * network, for every weight; buffers are copied."""
@@ -334,30 +320,9 @@ def _autocast(device: torch.device, amp: bool) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def _history_row(
-    epoch: int, shown: float, seconds: float, waited_s: float, on_train: Evaluation, on_val: Evaluation
-) -> dict[str, float]:
-    row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited_s}
-    for part, result in (("train", on_train), ("val", on_val)):
-        row |= {f"{part}_loss": result.loss, f"{part}_action_loss": result.action_loss}
-        row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_cross_entropy": result.cross_entropy}
-        row |= {f"{part}_macro_f1": result.scores.macro_f1}
-    row["val_segment_f1"] = on_val.scores.segment_f1[0.3]
-    row["val_keypoint_mae"] = on_val.scores.keypoint_mae_norm
-    return row | {f"val_f1_{name}": f1 for name, f1 in on_val.scores.f1_per_class.items()}
-
-
 def _mix(*numbers: int) -> int:
     """A 63-bit seed from several numbers, so that every epoch and sample draws its own."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _loss_text(result: Evaluation) -> str:
-    return f"{_number(result.loss)} (action: {_number(result.action_loss)}, kp: {_number(result.kp_loss)})"
-
-
-def _number(value: float, digits: int = 4) -> str:
-    return "none" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _diverged(epoch: int, step: int | None = None) -> str:
