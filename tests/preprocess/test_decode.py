@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,18 @@ def test_every_frame_shows_its_number(lab, name: str, options: dict, decoder: st
 def test_it_stops_where_it_is_told(lab, decoder: str, stop: int) -> None:
     path = lab.video("a.mp4", 100)
     np.testing.assert_array_equal(lab.numbers(read(path, decoder, stop=stop)), np.arange(stop))
+
+
+def test_leaving_early_ends_the_thread_that_decodes(lab) -> None:
+    path = lab.video("a.mp4", 300)
+    facts = probe(path)
+    geometry = Geometry.fit(facts.width, facts.height, SIDE)
+    blocks = decode(path, facts, stop=None, geometry=geometry, channels=1, decoder="pyav")
+    block, _ = next(blocks)
+    np.testing.assert_array_equal(lab.numbers(block), np.arange(60))
+    assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    blocks.close()
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
 @needs_decord

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,35 @@ def test_workers_make_the_same_cache_as_one_process(three, tmp_path: Path, store
     for name, n in (("one", 0), ("two", 2)):
         preprocess(settings, cache=tmp_path / name, videos=three.folder, workers=n)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_worker_goes_on_while_its_result_is_taken(three, tmp_path: Path, monkeypatch) -> None:
+    """Taking a result may write the index; the only worker finishes the next recording meanwhile."""
+    seen: list[set[str]] = []
+    real = clip_cache.CacheWriter.take
+
+    def take(writer: clip_cache.CacheWriter, finished: clip_cache.Finished) -> None:
+        if not seen:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and len(_whole(tmp_path / "cache")) < 2:
+                time.sleep(0.05)
+        seen.append(_whole(tmp_path / "cache"))
+        real(writer, finished)
+
+    monkeypatch.setattr(clip_cache.CacheWriter, "take", take)
+    found = states(tmp_path / "cache", three.folder, workers=1)
+    assert found == {"a": "new", "b": "new", "c": "new"}
+    assert seen[0] == {"a", "b"}
+
+
+def _whole(cache: Path) -> set[str]:
+    """Recordings that lie finished under a temporary name: their metadata is written last."""
+    found = set()
+    for path in cache.glob("recordings/.tmp-*/zarr.json"):
+        with suppress(ValueError):  # it is being written
+            meta = json.loads(path.read_text()).get("attributes", {}).get("meta")
+            found |= {meta["recording"]} if meta else set()
+    return found
 
 
 # Each worker process runs this first: b's gets a signal as soon as it begins.
