@@ -74,6 +74,19 @@ def write_format(folder: Path, store: str) -> None:
     replace(folder / FORMAT_FILE, content.encode() + b"\n")
 
 
+def left_behind(folder: Path) -> list[Path]:
+    """Halves of small files, of processes that were killed."""
+    return [path for path in folder.glob(f"{TEMPORARY}*") if path.suffix in (".json", ".parquet", ".csv")]
+
+
+def is_said(folder: Path, skipped: tuple[Skip, ...]) -> bool:
+    """Whether skipped.csv says this."""
+    try:
+        return (folder / SKIPPED_FILE).read_bytes() == _skipped_csv(skipped)
+    except OSError:
+        return False
+
+
 def read_format(folder: Path) -> str:
     """The cache's store. Raises CacheError where there is no cache, or one of another schema version."""
     path = folder / FORMAT_FILE

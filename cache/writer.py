@@ -78,8 +78,10 @@ class CacheWriter:
         if (self.path / index.INDEX_FILE).exists():
             self._written = index.read_index(self.path)
         committed = self._written or index.Index({}, {}, ())
-        for path in list(self.recordings_folder.glob(f"{index.TEMPORARY}*")):
+        for path in [*self.recordings_folder.glob(f"{index.TEMPORARY}*"), *index.left_behind(self.path)]:
             delete(path)
+        if self._written is not None and not index.is_said(self.path, self._written.skipped):
+            self._written = None  # killed between the index and the table that says the same: both are written again
         self._retired = set(committed.retired)
         self._committed = set(committed.files.values())
         on_disk = set(self._names())

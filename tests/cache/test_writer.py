@@ -118,6 +118,22 @@ def test_a_writer_killed_at_each_step(store, tmp_path, death):
     assert len(list((tmp_path / "recordings").iterdir())) == len(opened)
 
 
+@pytest.mark.parametrize("table", ["", "recording,trial,reason\nold,,of another run\n"], ids=["gone", "old"])
+def test_what_is_skipped_is_said_also_after_a_kill_between_index_and_table(tmp_path, make_meta, put, table):
+    with cache.create(tmp_path) as writer:
+        put(writer, make_meta())
+        writer.skip("mouse_2", None, "no DLC table")
+    expected = (tmp_path / "skipped.csv").read_bytes()
+    (tmp_path / "skipped.csv").unlink()
+    (tmp_path / ".tmp-skipped.csv").write_bytes(expected[:10])
+    if table:
+        (tmp_path / "skipped.csv").write_text(table)
+    with cache.create(tmp_path) as writer:
+        writer.skip("mouse_2", None, "no DLC table")
+    assert (tmp_path / "skipped.csv").read_bytes() == expected
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
 def test_a_discarded_recording_leaves_nothing(store, tmp_path, make_meta, make_frames, put):
     with cache.create(tmp_path, store=store) as writer:
         first = put(writer, make_meta(), version=1)

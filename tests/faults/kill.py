@@ -71,7 +71,9 @@ def kill_preprocess(work: Path, kills: int, rng: random.Random) -> int:
         in_child(partial(check_whole, cache))
         in_child(partial(make_cache, work / "after", cache, kind))
         expected = work / (f"after_{kind}" if start == "nothing" else f"updated_{kind}")
-        assert files_of(cache) == files_of(expected), f"kill {i}: other bytes than those of an undisturbed run"
+        found, undisturbed = files_of(cache), files_of(expected)
+        other = sorted(name for name in found | undisturbed if found.get(name) != undisturbed.get(name))
+        assert not other, f"kill {i} ({kind}, from {start}): other than after an undisturbed run: {', '.join(other)}"
         in_child(partial(check_whole, cache))
     return hit
 
