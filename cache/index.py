@@ -195,7 +195,7 @@ def read_table(folder: Path) -> Table:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, CacheError):
+    except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = first_line(error)

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import cache
@@ -340,6 +341,27 @@ def test_a_damaged_index_is_named(store, tmp_path, make_meta, put):
     (tmp_path / "index.parquet").unlink()
     cache.create(tmp_path, store=store).close()  # everything else is found again
     assert np.array_equal(cache.open(tmp_path)[0].frames[:], frames[:345])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"clips"', '"klips"', "damaged metadata of a recording"),
+        ('"recording": "mouse_1"', '"recording": "mouse_9"', "mouse_9 stands where mouse_1 should"),
+        ('"trial": 2', '"trial": two', "Expecting value"),
+    ],
+)
+def test_damaged_metadata_in_the_index_names_the_file(tmp_path, make_meta, put, old, new, reason):
+    """What the index says of a recording is understood when it is asked for, and the message is the same then."""
+    with cache.create(tmp_path) as writer:
+        put(writer, make_meta())
+    table = pq.read_table(tmp_path / "index.parquet")
+    texts = [text and text.replace(old, new) for text in table["meta"].to_pylist()]
+    assert texts != table["meta"].to_pylist()
+    column = table.schema.get_field_index("meta")
+    pq.write_table(table.set_column(column, table.schema.field("meta"), [texts]), tmp_path / "index.parquet")
+    with pytest.raises(cache.CacheError, match=rf"index.parquet: cannot be read \(.*{reason}.* delete it"):
+        cache.open(tmp_path)[0]
 
 
 @pytest.mark.parametrize("file", ["frames/c/1/0/0/0", "labels/c/0", "frames/zarr.json"])
