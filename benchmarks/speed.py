@@ -18,6 +18,7 @@ import speed_growth
 import speed_preprocess
 import speed_training
 import speed_windows
+from recordings import first_linked
 
 import cache as clip_cache
 from pipeline.demo.dataset import make_dataset
@@ -83,14 +84,7 @@ def rendered(work: Path, toy: bool) -> Path:
 
 def few_of(work: Path, data: Path, img_size: int) -> Path:
     """A cache of the first three recordings: an epoch of it takes half a minute on two cores."""
-    few, cache = work / "few", work / "cache_few"
-    names = sorted(path.stem for path in (data / "Videos").glob("*.mp4"))[:3]
-    for kind in ("Videos", "Annotations"):
-        (few / kind).mkdir(parents=True, exist_ok=True)
-        for path in (data / kind).iterdir():
-            link = few / kind / path.name
-            if any(name in path.name for name in names) and not link.exists():
-                link.symlink_to(path.resolve())
+    few, cache = first_linked(data, work / "few", 3), work / "cache_few"
     folders = {"videos": few / "Videos", "annotations": few / "Annotations"}
     preprocess(PreprocessSettings(img_size=img_size), cache=cache, **folders)
     return cache

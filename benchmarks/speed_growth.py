@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import measure
+from recordings import first_linked
 
 import cache as clip_cache
 from cache import index
@@ -87,14 +88,8 @@ def _many(source: Path, work: Path, n: int) -> Path:
 def frames(folder: Path, work: Path, img_size: int, parts: Sequence[int]) -> None:
     """Time of preprocess and of an epoch of the first so many recordings of a rendered set."""
     sizes, preprocess_s, epoch_s = [], [], []
-    names = sorted(path.stem for path in (folder / "Videos").glob("*.mp4"))
     for n in parts:
-        some = work / f"frames_{n}"
-        for kind in ("Videos", "Annotations"):
-            (some / kind).mkdir(parents=True, exist_ok=True)
-            for path in (folder / kind).iterdir():
-                if any(name in path.name for name in names[:n]):
-                    (some / kind / path.name).symlink_to(path.resolve())
+        some = first_linked(folder, work / f"frames_{n}", n)
         cache = some / "cache"
         given = {"cache": cache, "videos": some / "Videos", "annotations": some / "Annotations"}
         started = time.perf_counter()

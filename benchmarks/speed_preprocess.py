@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import measure
+from recordings import linked
 
 import cache as clip_cache
 from cache import Geometry
@@ -43,15 +44,7 @@ def run(work: Path, folders: dict[str, Path], img_size: int, rounds: int) -> Non
 
 def _three_times(work: Path, folder: Path) -> Path:
     """Every recording under three names, so that the start of the workers does not count for more than it would."""
-    many = work / "three_times"
-    for kind in ("Videos", "Annotations"):
-        (many / kind).mkdir(parents=True, exist_ok=True)
-        for path in (folder / kind).iterdir():
-            for copy in "abc":
-                link = many / kind / path.name.replace("demo_", f"demo{copy}_")
-                if not link.exists():
-                    link.symlink_to(path.resolve())
-    return many
+    return linked(folder, work / "three_times", lambda name: [name.replace("demo_", f"demo{copy}_") for copy in "abc"])
 
 
 def _preprocess(work: Path, folder: Path, img_size: int, workers: int, **settings: str) -> Path:

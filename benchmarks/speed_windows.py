@@ -25,14 +25,13 @@ BATCH, DEPTH = 4, 4
 def run(caches: dict[str, Path], npy: Path, lengths: Sequence[int], n_frames: int, rounds: int) -> None:
     """caches: what it is called -> a cache of the same recordings; npy: their frames one after the other."""
     rows, decoded = [], []
+    whole = clip_cache.open(next(iter(caches.values())))
+    first = dict(zip(((clip.recording, clip.trial) for clip in whole), np.cumsum([0, *map(len, whole)]), strict=False))
     for T in lengths:
         clips = {name: [clip for clip in clip_cache.open(path) if len(clip) >= T] for name, path in caches.items()}
         some = next(iter(clips.values()))
         windows = _random_windows(some, T, max(2 * BATCH, n_frames // T))
-        first = np.cumsum([0, *(len(clip) for clip in clip_cache.open(next(iter(caches.values()))))])
-        places = {clip: first[i] for i, clip in enumerate(clip_cache.open(next(iter(caches.values()))))}
-        start_of = {(clip.recording, clip.trial): place for clip, place in places.items()}
-        starts = [start_of[some[w.clip].recording, some[w.clip].trial] + w.start for w in windows]
+        starts = [first[some[w.clip].recording, some[w.clip].trial] + w.start for w in windows]
         cases: dict[str, Callable[[], object]] = {"memmap": lambda starts=starts, T=T: _memmap(npy, starts, T)}
         cases |= {name: _stream(chosen, windows) for name, chosen in clips.items()}
         in_memory = [keep.kept(clip, Keep.MEMORY, torch.device("cpu")) for clip in some]

@@ -246,9 +246,10 @@ class Cache(Sequence[Clip]):
         return self._clips[number]
 
     def _common(self, name: str) -> tuple[str, ...]:
-        if not self.recordings:
+        recordings = self.recordings
+        if not recordings:
             raise CacheError(f"{self.path}: the cache holds no recording; {index.SKIPPED_FILE} there says why")
-        first, *others = self.recordings
+        first, *others = recordings
         expected: tuple[str, ...] = getattr(first, name)
         for other in others:
             if (found := getattr(other, name)) != expected:

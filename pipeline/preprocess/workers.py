@@ -51,9 +51,8 @@ def work_all(
             for worker in busy:
                 result = worker.listen(stall_s, progress)
                 if result is not None:
-                    if (
-                        todo and worker.process is not None
-                    ):  # before the result is taken, which may write the index: the worker goes on meanwhile
+                    # Before the result is taken, which may write the index: the worker goes on meanwhile.
+                    if todo and worker.process is not None:
                         worker.give(todo.popleft())
                     yield result
             wait([worker.connection for worker in busy if worker.task is not None], timeout=ALIVE_S)

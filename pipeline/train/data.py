@@ -50,13 +50,6 @@ class Part:
     def n_frames(self) -> int:
         return sum(len(data.labels) for data in self.data)
 
-    def kept(self, known: dict[Clip, Clip], keep: Callable[[Clip], Clip]) -> Part:
-        """The same with clips as `keep` makes them; `known` holds those that were made, so that parts share them."""
-        for clip in self.clips:
-            if clip not in known:
-                known[clip] = keep(clip)
-        return Part([known[clip] for clip in self.clips], self.data)
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
@@ -113,12 +106,14 @@ def keep_frames(data: TrainingData, wanted: Keep, device: torch.device, say: Cal
     """The same with its frames kept as --keep says (see `pipeline.train.keep`)."""
     if data.network_config.encoder == "none":
         return data
-    chosen, line = keep.choose(wanted, [*data.train.clips, *data.val.clips], device)
+    clips = [*data.train.clips, *data.val.clips]
+    chosen, line = keep.choose(wanted, clips, device)
     say(line)
-    known: dict[Clip, Clip] = {}
-    names = ("train", "train_sample", "val")
-    parts = {name: getattr(data, name).kept(known, lambda clip: keep.kept(clip, chosen, device)) for name in names}
-    return dataclasses.replace(data, **parts)
+    kept = {clip: keep.kept(clip, chosen, device) for clip in clips}  # the sample's are among training's, and shared
+    train, sample, val = (
+        Part([kept[clip] for clip in part.clips], part.data) for part in (data.train, data.train_sample, data.val)
+    )
+    return dataclasses.replace(data, train=train, train_sample=sample, val=val)
 
 
 def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:

@@ -103,9 +103,8 @@ def train(
         return _outcome("fresh", out)
     data = prepare(clips, settings, say)
     trace = out / TRACE if profile else None
-    loop = _Loop(
-        settings, data, out, say, progress, keep, trace
-    )  # finds a wrong --encoder or --device before a run is moved
+    # Before a run is moved: a wrong --encoder or --device is found here.
+    loop = _Loop(settings, data, out, say, progress, keep, trace)
     going_on = goes_on(out, record, resume=resume, force=force, say=say)
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, record)

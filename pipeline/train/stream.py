@@ -100,10 +100,10 @@ class Stream:
         self.waited_s = 0.0
         self._threads = threads
         self._depth = depth
-        self._frame_shape = _frame_shape([clips[i] for i in sorted({w.clip for w in windows})]) if with_frames else None
-        used = [clips[i].frames for i in {w.clip for w in windows}] if self._frame_shape else []
-        self._kept_there = bool(used) and all(
-            isinstance(frames, KeptFrames) and frames.device == self.device for frames in used
+        used = [clips[i] for i in sorted({window.clip for window in windows})] if with_frames else []
+        self._frame_shape = _frame_shape(used)
+        self._kept_there = self._frame_shape is not None and all(
+            isinstance(frames := clip.frames, KeptFrames) and frames.device == self.device for clip in used
         )
         self._running: Iterator[Batch] | None = None
 
