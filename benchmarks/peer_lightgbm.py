@@ -21,9 +21,9 @@ The size of its trees was settled by growing some on folds 1 to 3 and looking at
 
 Alike with ours: recordings, folds, classes, the threshold of a point's likelihood, one thread, and
 `pipeline.train.metrics` on whole recordings with each frame once. Not alike: ours learns its features from the points,
-this one sees at most 241 frames at once, and learns from one frame in --every of the common classes, with the weight
+this one sees about 270 frames at once, and learns from one frame in --every of the common classes, with the weight
 of that many. It takes no likelihoods. It knows the names `top`, `body` and `tail`, of which it makes an animal's
-position and heading. Ours would not choose its settings on what is scored.
+position and heading.
 
 WORK/<label set>_<weights>/<recording>.npz holds of each recording `proba` (T,N) float32, not averaged, by trees that
 have not seen it, and `labels` (T,). A fold that is in WORK with the same settings is not done again.
@@ -59,8 +59,8 @@ MEANS, DEVIATIONS, EXTREMES = (5, 15, 31, 61, 121, 241), (15, 61, 121), (15, 61)
 THINNED = {"social": CLASSES["social"], "aggression": ("base",)}
 WEIGHTS = {"plain": "equal weights", "weighted": "class weights"}
 AVERAGED = (1, 15, 61)
-# Small trees, each of a tenth of the features and half of the frames, of which neighbouring ones are nearly alike. Trees
-# of 31 leaves, a fifth of the features and all frames took three times as long; on fold 4 of aggression (fold 0 not
+# Small trees, each of a tenth of the features and half of the frames: neighbouring ones are nearly alike. Trees of
+# 31 leaves, a fifth of the features and all frames took three times as long; on fold 4 of aggression (fold 0 not
 # used, class weights) their macro F1 was 0.30 after 30 rounds and 0.27 after 60, of these 0.28 after 40 and after 80.
 BOOSTING = {
     "objective": "multiclass", "learning_rate": 0.1, "num_leaves": 15, "min_data_in_leaf": 100, "lambda_l2": 1.0,
