@@ -127,10 +127,30 @@ class TrainSettings:
     )
     freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
     encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)
+    pose_features: str = setting(
+        "auto",
+        "model",
+        "graph: distances and angles of the six reference keypoints; motion: shape, speeds and turns of any keypoints, "
+        "and of several animals to each other; both; auto: graph where its keypoints are there, else motion",
+        choices=("auto", "graph", "motion", "both"),
+    )
+    time_input: str = setting(
+        "none",
+        "model",
+        "clip: show the network the time since the clip's begin and to its end; stimulus: that since StimFrame. Either "
+        "is a shortcut if behaviours come at fixed times",
+        choices=("none", "clip", "stimulus"),
+    )
     pose_width: int = setting(64, "model", "length of the pose branch's feature vector of a frame", ge=8)
     tcn_channels: int = setting(128, "model", "channels of the temporal convolutional network", ge=8)
     tcn_layers: int = setting(6, "model", "residual layers; the dilation doubles from one to the next", ge=1, le=12)
     tcn_kernel: int = setting(3, "model", "kernel length in frames, odd", ge=3)
+    tcn_stride: int = setting(
+        1, "model", "frames that the temporal network sees as one: it then looks so many times as far", ge=1, le=30
+    )
+    refine_stages: int = setting(
+        0, "model", "further temporal networks, each of which mends the probabilities of the one before", ge=0, le=5
+    )
     pose_names: str = setting(
         "",
         "model",
@@ -164,6 +184,9 @@ class TrainSettings:
     )
     aug_hflip: float = setting(0.0, "augmentation", "probability of a horizontal flip", ge=0, le=1)
     aug_noise_std: float = setting(0.02, "augmentation", "Gaussian pixel noise, of the [0, 1] range", ge=0)
+    aug_swap: float = setting(
+        0.0, "augmentation", "probability that several animals exchange places; for --encoder none", ge=0, le=1
+    )
     aug_roll: int = setting(5, "augmentation", "largest circular shift in time, in frames", ge=0)
 
     rare_threshold_share: float = setting(
@@ -180,6 +203,9 @@ class TrainSettings:
 
     lambda_kp: float = setting(1.0, "loss", "weight of the keypoint loss", ge=0)
     lambda_smooth: float = setting(5e-4, "loss", "weight of the change of the logits from frame to frame", ge=0)
+    lambda_tmse: float = setting(
+        0.0, "loss", "weight of the truncated squared change of the log-probabilities (MS-TCN has 0.15)", ge=0
+    )
 
     dropout: float = setting(0.3, "regularisation", "dropout in the temporal convolutional network", ge=0, lt=1)
     head_dropout: float = setting(0.2, "regularisation", "dropout before the heads", ge=0, lt=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-CHECKPOINT_SCHEMA = 2
+CHECKPOINT_SCHEMA = 3
 
 
 class CheckpointError(ValueError):

@@ -38,14 +38,15 @@ def infer(
     visible_TK: np.ndarray,
     tiles: list[tuple[int, int]],
     waited: Callable[[float], object] = lambda seconds: None,
+    when_T3: np.ndarray | None = None,
 ) -> Output:
     """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip.
 
     tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
-    waited: told the seconds spent waiting for each chunk of frames.
+    waited: told the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`.
     """
     with threads_for(network):
-        outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, *tile, waited) for tile in tiles]
+        outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, when_T3, *tile, waited) for tile in tiles]
     logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])
     places = [out.xy_BTK2[0].float().cpu() for out in outputs if out.xy_BTK2 is not None]
     return Output(logits_TN, torch.cat(places) if places else None)
@@ -56,13 +57,15 @@ def _infer_tile(
     clip: Clip,
     xy_TK2: np.ndarray,
     visible_TK: np.ndarray,
+    when_T3: np.ndarray | None,
     start: int,
     stop: int,
     waited: Callable[[float], object],
 ) -> Output:
     chunks = _read_ahead(clip, start, stop, waited) if network.encoder is not None else None
     xy, visible = torch.from_numpy(xy_TK2[start:stop]), torch.from_numpy(visible_TK[start:stop])
-    return network.predict_clip(chunks, xy, visible)
+    when = None if when_T3 is None else torch.from_numpy(when_T3[start:stop])
+    return network.predict_clip(chunks, xy, visible, when)
 
 
 def _read_ahead(clip: Clip, start: int, stop: int, waited: Callable[[float], object]) -> Iterator[np.ndarray]:

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.model import pose_graph
 from pipeline.model.encoder import make_encoder
 from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
-from pipeline.model.tcn import TCN
+from pipeline.model.pose_branch import PoseBranch, pose_set
+from pipeline.model.tcn import TCN, pooled, stretched
+
+# Few, since a handful of probabilities is all that a refinement sees.
+REFINE_CHANNELS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,14 @@ class NetworkConfig:
     img_size: int = 224
     encoder: str = "cnn"
     encoder_width: int = 128
+    pose_features: str = "auto"
+    time_input: str = "none"
     pose_width: int = 64
     tcn_channels: int = 128
     tcn_layers: int = 6
     tcn_kernel: int = 3
+    tcn_stride: int = 1
+    refine_stages: int = 0
     dropout: float = 0.3
     head_dropout: float = 0.2
     multitask: bool = True
@@ -49,15 +56,17 @@ class Output:
     """logits_BTN of the classes; xy_BTK2 in [0, 1] of the padded square, None without a keypoint head.
 
     log_heat_BTKHW: the encoder's attention to each keypoint (see Encoded), to learn from; None of a clip in chunks.
+    unrefined: logits_BTN before each refinement, to learn from.
     """
 
     logits_BTN: torch.Tensor
     xy_BTK2: torch.Tensor | None
     log_heat_BTKHW: torch.Tensor | None = None
+    unrefined: tuple[torch.Tensor, ...] = ()
 
 
 class Network(nn.Module):
-    """Frame encoder and pose features, joined -> TCN -> action head and keypoint head.
+    """Frame encoder and pose features, joined -> TCN -> action head (and its refinements) and keypoint head.
 
     The keypoint head moves the places where the encoder sees the keypoints. Without an encoder there is none: the pose
     features hold no places to learn it from.
@@ -67,15 +76,16 @@ class Network(nn.Module):
         super().__init__()
         K = len(config.keypoint_names)
         n_places = K if config.multitask else 0
-        self.layout = pose_graph.layout(config.keypoint_names, config.pose_names)
         self.encoder = make_encoder(
             config.encoder, config.channels, config.encoder_width, n_places, config.img_size, config.encoder_spec
         )
-        self.pose = nn.Linear(2 * pose_graph.n_features(self.layout, K), config.pose_width)
+        made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
+        self.pose = PoseBranch(made, K, config.pose_width)
         width = config.pose_width + (self.encoder.width if self.encoder else 0)
         self.tcn = TCN(width, config.tcn_channels, config.tcn_layers, config.tcn_kernel, config.dropout)
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.action = _head(config.tcn_channels, config.n_classes)
+        self.refinements = nn.ModuleList(Refinement(config) for _ in range(config.refine_stages))
         self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
@@ -85,14 +95,15 @@ class Network(nn.Module):
         xy_BTK2: torch.Tensor,
         visible_BTK: torch.Tensor,
         valid_BT: torch.Tensor,
+        when_BT3: torch.Tensor | None = None,
     ) -> Output:
-        """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False."""
+        """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES."""
         encoded = None
         if self.encoder is not None:
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
             encoded = self.encoder(frames_BTCHW)
-        return self._decode(encoded, xy_BTK2, visible_BTK, valid_BT)
+        return self._decode(encoded, xy_BTK2, visible_BTK, valid_BT, when_BT3)
 
     @torch.inference_mode()
     def predict_clip(
@@ -100,6 +111,7 @@ class Network(nn.Module):
         chunks: Iterable[torch.Tensor | np.ndarray] | None,
         xy_TK2: torch.Tensor,
         visible_TK: torch.Tensor,
+        when_T3: torch.Tensor | None = None,
     ) -> Output:
         """One clip of any length, B = 1: frames encoded chunk by chunk, the TCN once over all of it.
 
@@ -110,7 +122,8 @@ class Network(nn.Module):
         if encoded is not None and encoded.features.shape[1] != len(xy_TK2):
             raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded.features.shape[1]} frames")
         valid_BT = torch.ones(1, len(xy_TK2), dtype=torch.bool, device=device)
-        return self._decode(encoded, xy_TK2[None].to(device), visible_TK[None].to(device), valid_BT)
+        when_BT3 = None if when_T3 is None else when_T3[None].to(device)
+        return self._decode(encoded, xy_TK2[None].to(device), visible_TK[None].to(device), valid_BT, when_BT3)
 
     def _encode_chunks(self, chunks: Iterable[torch.Tensor | np.ndarray], device: torch.device) -> Encoded:
         assert self.encoder is not None
@@ -126,23 +139,50 @@ class Network(nn.Module):
         return Encoded(torch.cat([part.features for part in encoded], 1), torch.cat(places, 1) if places else None)
 
     def _decode(
-        self, encoded: Encoded | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, valid_BT: torch.Tensor
+        self,
+        encoded: Encoded | None,
+        xy_BTK2: torch.Tensor,
+        visible_BTK: torch.Tensor,
+        valid_BT: torch.Tensor,
+        when_BT3: torch.Tensor | None,
     ) -> Output:
-        features_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.layout)
-        joined_BTD = self.pose(torch.cat([features_BTF, present_BTF.float()], -1))
+        joined_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3)
         if encoded is not None:
             joined_BTD = torch.cat([encoded.features, joined_BTD], -1)
-        h_BTC = self.head_dropout(self.tcn(joined_BTD, valid_BT))
+        stride, T = self.config.tcn_stride, valid_BT.shape[1]
+        joined_BSD, valid_BS = pooled(joined_BTD, valid_BT, stride)
+        h_BSC = self.head_dropout(self.tcn(joined_BSD, valid_BS))
         # In full precision: a keypoint's place and the losses are worth more than the time that two small layers take.
-        with torch.autocast(h_BTC.device.type, enabled=False):
-            h_BTC = h_BTC.float()
-            logits_BTN = self.action(h_BTC)
+        with torch.autocast(h_BSC.device.type, enabled=False):
+            h_BSC = h_BSC.float()
+            stages = [self.action(h_BSC)]
+            for refinement in self.refinements:
+                stages.append(refinement(stages[-1], valid_BS))
+            *unrefined, logits_BTN = (stretched(logits_BSN, T, stride) for logits_BSN in stages)
             if self.keypoints is None or encoded is None or encoded.places is None:
-                return Output(logits_BTN, None)
+                return Output(logits_BTN, None, None, tuple(unrefined))
             # Where the encoder sees them, moved by what the pose and the frames before and after say. A mean of cells'
             # centres lies half a cell or more from 0 and 1, where the logit is infinite.
-            moved_BTK2 = self.keypoints(h_BTC).unflatten(-1, (-1, 2))
-            return Output(logits_BTN, (encoded.places.logit() + moved_BTK2).sigmoid(), encoded.log_heat)
+            moved_BTK2 = stretched(self.keypoints(h_BSC), T, stride).unflatten(-1, (-1, 2))
+            xy_BTK2 = (encoded.places.logit() + moved_BTK2).sigmoid()
+            return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined))
+
+
+class Refinement(nn.Module):
+    """One more TCN, which sees nothing but the probabilities of the stage before it and mends what cannot follow.
+
+    A later stage of MS-TCN (Farha and Gall 2019, https://arxiv.org/abs/1903.01945).
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        channels = min(REFINE_CHANNELS, config.tcn_channels)
+        self.tcn = TCN(config.n_classes, channels, config.tcn_layers, config.tcn_kernel, config.dropout)
+        self.action = _head(channels, config.n_classes)
+
+    def forward(self, logits_BSN: torch.Tensor, valid_BS: torch.Tensor) -> torch.Tensor:
+        """It adds to the logits, so that it begins by leaving them as they are."""
+        return logits_BSN + self.action(self.tcn(logits_BSN.softmax(-1), valid_BS))
 
 
 def _head(in_features: int, out_features: int) -> nn.Linear:

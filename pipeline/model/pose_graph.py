@@ -1,4 +1,4 @@
-"""Pose features of every frame, invariant to where the animal is and how large it is.
+"""The pose graph: features of the six parts in every frame, invariant to where the animal is and how large it is.
 
 Axes: B batch, T frames, K keypoints, F features. Coordinates are in the padded square, so both axes have one scale.
 A feature that an invisible keypoint leaves undefined is False in `present`, and 0 in the features.
@@ -32,10 +32,7 @@ class PoseError(ValueError):
 
 @dataclass(frozen=True)
 class PoseLayout:
-    """Which keypoints are the six parts: their indices in the order of PARTS, or None with the `missing` parts' names.
-
-    Without all six the features are those that need no names.
-    """
+    """Which keypoints are the six parts, in the order of PARTS, or None with the names of those that are `missing`."""
 
     indices: tuple[int, ...] | None
     missing: tuple[str, ...] = ()
@@ -63,20 +60,17 @@ def layout(keypoint_names: Sequence[str], pose_names: Mapping[str, str]) -> Pose
     return PoseLayout(None if missing else tuple(found[part] for part in PARTS), missing)
 
 
-def n_features(layout: PoseLayout, n_keypoints: int) -> int:
-    """F of `features`: 18 for the six parts; else 2K positions, K(K-1)/2 distances and 2K displacements."""
-    if layout.indices is not None:
-        return len(DISTANCES) + len(ANGLES)
-    return 4 * n_keypoints + n_keypoints * (n_keypoints - 1) // 2
+def n_features() -> int:
+    """F of `features`."""
+    return len(DISTANCES) + len(ANGLES)
 
 
-def features(xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, layout: PoseLayout) -> tuple[torch.Tensor, torch.Tensor]:
-    """(features (B,T,F) float32, present (B,T,F) bool)."""
-    if layout.indices is None:
-        values_BTF, present_BTF = _of_any(xy_BTK2.float(), visible_BTK)
-    else:
-        index = list(layout.indices)
-        values_BTF, present_BTF = _of_parts(xy_BTK2[:, :, index].float(), visible_BTK[:, :, index])
+def features(
+    xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, indices: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(features (B,T,F) float32, present (B,T,F) bool) of the six parts, which are the keypoints at `indices`."""
+    index = list(indices)
+    values_BTF, present_BTF = _of_parts(xy_BTK2[:, :, index].float(), visible_BTK[:, :, index])
     return values_BTF.masked_fill(~present_BTF, 0.0), present_BTF
 
 
@@ -86,28 +80,6 @@ def _of_parts(xy: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, to
     distances, seen = _over(lengths, seen, _median(lengths[..., 0], seen[..., 0]))
     angles, defined = _angles(xy, visible)
     return torch.cat([distances, angles], -1), torch.cat([seen, defined], -1)
-
-
-def _of_any(xy: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions about the visible keypoints' centroid, pairwise distances and displacements, over the animal's radius.
-
-    The radius is the root mean square distance of the visible keypoints from their centroid, median of the frames that
-    show two or more. One keypoint alone has none: the unit is then the side of the frame.
-    """
-    K = xy.shape[2]
-    pairs = [(a, b) for a in range(K) for b in range(a + 1, K)]
-    lengths, seen = _distances(xy, visible, pairs)
-    weight = visible[..., None].float()
-    n = weight.sum(2, keepdim=True).clamp(min=1)
-    about = xy - (xy * weight).sum(2, keepdim=True) / n
-    radius = ((about.square() * weight).sum((2, 3)) / n[..., 0, 0]).sqrt()
-    scale = _median(radius, visible.sum(2) > 1) if K > 1 else torch.ones_like(xy[:, 0, 0, 0])
-
-    step = torch.cat([torch.zeros_like(xy[:, :1]), xy[:, 1:] - xy[:, :-1]], 1)
-    stepped = torch.cat([torch.zeros_like(visible[:, :1]), visible[:, 1:] & visible[:, :-1]], 1)
-    both = visible.repeat_interleave(2, -1), stepped.repeat_interleave(2, -1)
-    values = torch.cat([about.flatten(2), lengths, step.flatten(2)], -1)
-    return _over(values, torch.cat([both[0], seen, both[1]], -1), scale)
 
 
 def _distances(

@@ -2,13 +2,14 @@
 
 The layer is the dilated residual layer of MS-TCN (Farha and Gall 2019, https://arxiv.org/abs/1903.01945), with a layer
 norm over the channels of each frame before it. Nothing is normalised over time, so a clip's length changes no output.
-Axes: B batch, T frames, D features in, C channels.
+Axes: B batch, T frames, S steps of some frames each, D features in, C channels.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class TCN(nn.Module):
@@ -44,6 +45,22 @@ class _Layer(nn.Module):
         h_BTC = self.norm(x_BTC).masked_fill(~valid_BT[..., None], 0.0)
         h_BTC = self.over_time(h_BTC.transpose(1, 2)).transpose(1, 2)
         return x_BTC + self.dropout(self.mix(torch.relu(h_BTC)))
+
+
+def pooled(x_BTD: torch.Tensor, valid_BT: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means (B,S,D) over `stride` valid frames each, S = ceil(T / stride), and which of them have any."""
+    if stride == 1:
+        return x_BTD, valid_BT
+    missing = -x_BTD.shape[1] % stride
+    weight_BTD = F.pad(valid_BT, (0, missing))[..., None].to(x_BTD.dtype)
+    x_BTD = F.pad(x_BTD, (0, 0, 0, missing)).masked_fill(weight_BTD == 0, 0.0)
+    total_BSD, n_BSD = (x.unflatten(1, (-1, stride)).sum(2) for x in (x_BTD, weight_BTD))
+    return total_BSD / n_BSD.clamp(min=1), n_BSD[..., 0] > 0
+
+
+def stretched(x_BSD: torch.Tensor, T: int, stride: int) -> torch.Tensor:
+    """Each step's values for the `stride` frames that `pooled` made it of: (B,T,D)."""
+    return x_BSD if stride == 1 else x_BSD.repeat_interleave(stride, 1)[:, :T]
 
 
 def receptive_field(layers: int, kernel: int) -> int:

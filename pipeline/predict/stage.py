@@ -121,7 +121,7 @@ def predict_clip(trained: Trained, clip: Clip) -> Prediction:
     """Behaviour and keypoints of every frame of one clip."""
     settings = TrainSettings(**trained.train)
     data = load_clip(clip, _merge(trained), settings.kp_likelihood_thr)
-    output = infer(trained.network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T))
+    output = infer(trained.network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), when_T3=data.when)
     probabilities_TN = output.logits_BTN.softmax(-1).numpy()
     xy_px = None
     if output.xy_BTK2 is not None:

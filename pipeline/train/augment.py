@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.model.animals import exchanged
 from pipeline.model.frame_encoder import to_unit
 from pipeline.settings import TrainSettings
 from pipeline.train.batch import Batch
@@ -34,6 +35,7 @@ class Augmented:
     visible: torch.Tensor
     labels: torch.Tensor
     valid: torch.Tensor
+    when: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Draws:
     """What one sample of n valid frames drew.
 
     order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
-    noise_seed: None without noise. jitter: (n,K,2).
+    noise_seed: None without noise. jitter: (n,K,2). animals: the animal that is shown in the place of each.
     """
 
     brightness: float
@@ -51,40 +53,53 @@ class Draws:
     noise_seed: int | None
     flip: bool
     jitter: np.ndarray
+    animals: tuple[int, ...] = (0,)
 
 
 def plain(batch: Batch) -> Augmented:
     """The batch as it is, as validation sees it."""
     frames = None if batch.frames is None else to_unit(batch.frames)
-    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.labels, batch.valid)
+    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.labels, batch.valid, batch.when)
 
 
 def augment(
-    batch: Batch, settings: TrainSettings, seeds: Sequence[int], flip_pairs: Sequence[tuple[int, int]]
+    batch: Batch,
+    settings: TrainSettings,
+    seeds: Sequence[int],
+    flip_pairs: Sequence[tuple[int, int]],
+    groups: Sequence[Sequence[int]] = (),
 ) -> Augmented:
-    """Augment every sample by its seed; `flip_pairs` are the keypoints that change places in a mirror."""
+    """Augment every sample by its seed.
+
+    flip_pairs: the keypoints that change places in a mirror. groups: the keypoints of each animal.
+    """
     lengths = batch.valid.sum(1).tolist()
     K = batch.xy.shape[2]
-    draws = [draw(settings, n, K, seed) for n, seed in zip(lengths, seeds, strict=True)]
+    groups = groups or (range(K),)
+    draws = [draw(settings, n, K, seed, len(groups)) for n, seed in zip(lengths, seeds, strict=True)]
     mirrored = _mirrored(K, flip_pairs)
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
+    when = None if batch.when is None else batch.when.clone()
     jitter = torch.zeros_like(xy)
     for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
         order = torch.from_numpy(drawn.order).to(xy.device)
-        keypoints = torch.tensor(mirrored if drawn.flip else range(K), device=xy.device)
+        shown = exchanged(groups, K, drawn.animals)
+        keypoints = torch.tensor([mirrored[k] for k in shown] if drawn.flip else shown, device=xy.device)
         xy[b, :n] = batch.xy[b, order][:, keypoints]
         visible[b, :n] = batch.visible[b, order][:, keypoints]
         labels[b, :n] = batch.labels[b, order]
+        if when is not None and batch.when is not None:
+            when[b, :n] = batch.when[b, order]
         jitter[b, :n] = torch.from_numpy(drawn.jitter).to(xy.device)
         if drawn.flip:
             xy[b, ..., 0] = 1 - xy[b, ..., 0]
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
     xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible[..., None], 0.0)
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
-    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid)
+    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid, when)
 
 
-def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int) -> Draws:
+def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
     """Everything that is random about one sample, but its pixel noise.
 
     Always as many numbers in the same order, so that switching one augmentation off leaves the others as they were.
@@ -96,6 +111,8 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int) -> Draws:
     rng = np.random.default_rng((seed, 1))
     chances, noise_seed = rng.random(max(n - 1, 0)), int(rng.integers(2**62))
     jitter = rng.standard_normal((n, n_keypoints, 2), dtype=np.float32) * np.float32(settings.kp_jitter_std)
+    rng = np.random.default_rng((seed, 2))
+    swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
 
     order = (np.arange(n) - (shift if happens[4] < P_ROLL else 0)) % max(n, 1)
     dropped = settings.aug_temporal_drop if happens[2] < P_TEMPORAL_DROP else 0.0
@@ -107,6 +124,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int) -> Draws:
         noise_seed=noise_seed if settings.aug_noise_std > 0 and happens[3] < P_NOISE else None,
         flip=bool(happens[5] < settings.aug_hflip),
         jitter=jitter,
+        animals=tuple(animals.tolist()) if swaps else tuple(range(n_animals)),
     )
 
 

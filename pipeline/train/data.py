@@ -14,6 +14,7 @@ import torch
 from cache import Cache, CacheError, Clip, RecordingMeta
 from pipeline.model import pose_graph
 from pipeline.model.network import NetworkConfig
+from pipeline.model.pose_branch import pose_set
 from pipeline.settings import Keep, SettingsError, TrainSettings, parse_map
 from pipeline.train import keep
 from pipeline.train.augment import without_partner
@@ -123,6 +124,11 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
     make_merge(class_names, settings.merge)
     pose_names = parse_map(settings.pose_names, "pose_names")
     pose_graph.layout(tuple(pose_names.values()), pose_names)
+    if settings.aug_swap and settings.encoder != "none":
+        raise SettingsError(
+            f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
+            "use it with --encoder none"
+        )
     check_pattern(settings.group_by)
     if settings.split_file:
         read_split(Path(settings.split_file))
@@ -199,7 +205,7 @@ def _network_config(
     say: Callable[[str], None],
 ) -> NetworkConfig:
     pose_names = parse_map(settings.pose_names, "pose_names")
-    _say_pose(keypoint_names, pose_names, say)
+    _say_pose(keypoint_names, pose_names, settings.pose_features, say)
     if settings.encoder == "none" and settings.model_type == "multitask":
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
     return NetworkConfig(
@@ -210,10 +216,14 @@ def _network_config(
         img_size=shown.geometry.img_size,
         encoder=settings.encoder,
         encoder_width=settings.encoder_width,
+        pose_features=settings.pose_features,
+        time_input=settings.time_input,
         pose_width=settings.pose_width,
         tcn_channels=settings.tcn_channels,
         tcn_layers=settings.tcn_layers,
         tcn_kernel=settings.tcn_kernel,
+        tcn_stride=settings.tcn_stride,
+        refine_stages=settings.refine_stages,
         dropout=settings.dropout,
         head_dropout=settings.head_dropout,
         multitask=settings.model_type == "multitask",
@@ -242,10 +252,16 @@ def _say_mirror(keypoint_names: Sequence[str], aug_hflip: float, say: Callable[[
         )
 
 
-def _say_pose(keypoint_names: tuple[str, ...], pose_names: dict[str, str], say: Callable[[str], None]) -> None:
+def _say_pose(
+    keypoint_names: tuple[str, ...], pose_names: dict[str, str], features: str, say: Callable[[str], None]
+) -> None:
     layout = pose_graph.layout(keypoint_names, pose_names)
-    if layout.missing:
+    if layout.missing and features == "auto":
         say(
             f"[info] the pose graph lacks {', '.join(layout.missing)}; the keypoints are {', '.join(keypoint_names)}; "
-            "name them with --pose-names to use it. Pose features that need no names are used"
+            "name them with --pose-names to use it. Motion features, which need no names, are used"
         )
+    made = pose_set(keypoint_names, pose_names, features)
+    if made.groups is not None and len(made.groups) > 1:
+        firsts = ", ".join(keypoint_names[group[0]] for group in made.groups)
+        say(f"[info] {len(made.groups)} animals of {len(made.groups[0])} keypoints each, by their names ({firsts} ...)")

@@ -17,11 +17,15 @@ KEYPOINT_BETA = 0.05
 # The weight of the heat maps' cross-entropy in the keypoint loss, and the spread of its target in cells of the map. On
 # rendered animals that were not trained on, places were off by 0.090 of the picture without it and by 0.071 with it.
 HEAT_WEIGHT, HEAT_SPREAD = 0.3, 0.7
+# Largest change of a log-probability that the truncated loss counts, as in MS-TCN.
+TMSE_LARGEST = 4.0
 
 
 @dataclass(frozen=True)
 class Losses:
-    """total = action + lambda_kp * (kp + HEAT_WEIGHT * heat) + lambda_smooth * smooth; each is before its weight.
+    """total = action + lambda_kp * (kp + HEAT_WEIGHT * heat) + lambda_smooth * smooth + lambda_tmse * tmse.
+
+    Each is before its weight. action, smooth and tmse are means over the stages that the network gives.
 
     heat is 0 where the network gave no heat maps, as of whole clips: there it is not part of the total.
     """
@@ -31,21 +35,28 @@ class Losses:
     kp: torch.Tensor
     heat: torch.Tensor
     smooth: torch.Tensor
+    tmse: torch.Tensor
 
 
 def total(output: Output, target: Augmented, class_weights_N: torch.Tensor, settings: TrainSettings) -> Losses:
     """All losses of one batch; kp is 0 without a keypoint head."""
-    action = action_loss(
-        output.logits_BTN, target.labels, class_weights_N, settings.focal_gamma, settings.label_smoothing
-    )
-    smooth = smoothness(output.logits_BTN, target.valid)
+    stages = (*output.unrefined, output.logits_BTN)
+    gamma, smoothing = settings.focal_gamma, settings.label_smoothing
+    action = _mean([action_loss(logits, target.labels, class_weights_N, gamma, smoothing) for logits in stages])
+    smooth = _mean([smoothness(logits, target.valid) for logits in stages])
+    tmse = _mean([truncated_mse(logits, target.valid) for logits in stages])
     kp = heat = torch.zeros_like(action)
     if output.xy_BTK2 is not None:
         kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible)
     if output.log_heat_BTKHW is not None:
         heat = heat_loss(output.log_heat_BTKHW, target.xy_target, target.visible)
-    total = action + settings.lambda_kp * (kp + HEAT_WEIGHT * heat) + settings.lambda_smooth * smooth
-    return Losses(total, action, kp, heat, smooth)
+    total = action + settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
+    total = total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
+    return Losses(total, action, kp, heat, smooth, tmse)
+
+
+def _mean(of_stages: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(of_stages).mean()
 
 
 def action_loss(
@@ -73,6 +84,18 @@ def smoothness(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Tensor
     change_BTN = (logits_BTN[:, 1:] - logits_BTN[:, :-1]).abs()
     both_BT = (valid_BT[:, 1:] & valid_BT[:, :-1]).to(change_BTN.dtype)
     return (change_BTN.mean(-1) * both_BT).sum() / both_BT.sum().clamp(min=1)
+
+
+def truncated_mse(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Tensor:
+    """Mean squared change of the log-probabilities from one valid frame to the next, each change at most TMSE_LARGEST.
+
+    The smoothing loss of MS-TCN (Farha and Gall 2019, https://arxiv.org/abs/1903.01945): a change of behaviour costs
+    no more however sure it is. The frame before is held fixed, as there.
+    """
+    log_p_BTN = F.log_softmax(logits_BTN, -1)
+    change_BTN = (log_p_BTN[:, 1:] - log_p_BTN[:, :-1].detach()).abs().clamp(max=TMSE_LARGEST)
+    both_BT = (valid_BT[:, 1:] & valid_BT[:, :-1]).to(change_BTN.dtype)
+    return (change_BTN.square().mean(-1) * both_BT).sum() / both_BT.sum().clamp(min=1)
 
 
 def keypoint_loss(xy_hat_BTK2: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> torch.Tensor:

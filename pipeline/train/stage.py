@@ -21,6 +21,7 @@ import torch
 import cache as clip_cache
 from cache import fingerprint
 from pipeline.model import checkpoint
+from pipeline.model.animals import animals
 from pipeline.model.encoder import freeze, make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
@@ -52,7 +53,7 @@ from pipeline.train.validate import Evaluation, evaluate
 from pipeline.train.windows import plan_epoch
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
-TRAIN_VERSION = 2
+TRAIN_VERSION = 3
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float, int], None]
@@ -145,6 +146,7 @@ class _Loop:
         self.data = data = keep_frames(data, keep, self.device, say)
         torch.manual_seed(settings.seed)
         self.network = Network(data.network_config).to(self.device)
+        self.network.pose.fit([(clip.xy, clip.visible) for clip in data.train.data])
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
@@ -154,6 +156,7 @@ class _Loop:
             torch.from_numpy(data.class_counts), settings.class_weight_power
         ).to(self.device)
         self.flips = flip_pairs(data.network_config.keypoint_names)
+        self.animals = animals(data.network_config.keypoint_names)
         self.learns_keypoints = self.network.keypoints is not None and settings.lambda_kp > 0
 
     def run(self, *, resume: bool) -> None:
@@ -212,9 +215,9 @@ class _Loop:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
                 seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
-                seen = augment(batch, settings, seeds, self.flips)
+                seen = augment(batch, settings, seeds, self.flips, self.animals)
                 with _autocast(self.device, settings.amp):
-                    output = self.network(seen.frames, seen.xy_input, seen.visible, seen.valid)
+                    output = self.network(seen.frames, seen.xy_input, seen.visible, seen.valid, seen.when)
                 loss = losses.total(output, seen, self.class_weights_N, settings).total
                 self._update(loss, epoch, step)
                 if self.average:

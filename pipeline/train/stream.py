@@ -6,6 +6,7 @@ Shapes: B batch, T frames, H height, W width, C channels, K keypoints.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from cache.clip import UNLABELLED
+from pipeline.model.pose_branch import TIMES
 from pipeline.train.batch import Batch
 from pipeline.train.keep import KeptFrames
 from pipeline.train.labels import Merge
@@ -39,11 +41,13 @@ class ClipData:
 
     xy is clipped to [0, 1], and 0 where a keypoint is not visible; labels are -1 where unlabelled. A damaged frame is
     unlabelled and shows no keypoint, which keeps it out of losses, scores, sampling and pose features.
+    when (T,3) float32: frames since the clip's begin, to its last frame, and since the stimulus (NaN where not known).
     """
 
     labels: np.ndarray
     xy: np.ndarray
     visible: np.ndarray
+    when: np.ndarray
 
 
 def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
@@ -58,7 +62,15 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
         labels=np.where(clip.intact, merge.apply(clip.labels), UNLABELLED),
         xy=np.where(visible[..., None], np.clip(xy, 0, 1), 0).astype(np.float32),
         visible=visible,
+        when=_when(clip),
     )
+
+
+def _when(clip: Clip) -> np.ndarray:
+    frame = np.arange(len(clip), dtype=np.float32)
+    # The stimulus is counted from the trial's start, of which the clip may begin later.
+    stimulus = math.nan if clip.stim_frame is None else clip.stim_frame - clip.source["crop_start"]
+    return np.stack([frame, len(clip) - 1 - frame, frame - np.float32(stimulus)], 1)
 
 
 def load_clips(clips: Iterable[Clip], merge: Merge, likelihood_thr: float) -> list[ClipData]:
@@ -183,13 +195,15 @@ class Stream:
         visible = torch.zeros((B, T, K), dtype=torch.bool)
         labels = torch.full((B, T), UNLABELLED, dtype=torch.int64)
         valid = torch.zeros((B, T), dtype=torch.bool)
+        when = torch.full((B, T, TIMES), torch.nan)
         for b, (window, part) in enumerate(zip(windows, parts, strict=True)):
             n, rows = window.n_frames, slice(window.start, window.stop)
             xy[b, :n] = torch.from_numpy(part.xy[rows])
             visible[b, :n] = torch.from_numpy(part.visible[rows])
             labels[b, :n] = torch.from_numpy(part.labels[rows])
             valid[b, :n] = True
-        return Batch(self._read_frames(windows, T, buffer), xy, visible, labels, valid)
+            when[b, :n] = torch.from_numpy(part.when[rows])
+        return Batch(self._read_frames(windows, T, buffer), xy, visible, labels, valid, when)
 
     def _read_frames(self, windows: Sequence[Window], T: int, buffer: torch.Tensor | None) -> torch.Tensor | None:
         if buffer is None or self._frame_shape is None:

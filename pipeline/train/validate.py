@@ -46,7 +46,7 @@ def evaluate(
     network.eval()
     waits: list[float] = []
     outputs = [
-        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append)
+        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append, data.when)
         for clip, data in zip(part.clips, part.data, strict=True)
     ]
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]

@@ -1,0 +1,131 @@
+"""The pose branch: keypoints of a clip -> one feature vector of every frame.
+
+Axes: B batch, T frames, K keypoints, F features, D features out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.model import pose_graph, pose_motion
+from pipeline.model.animals import animals
+
+# A feature further from its mean than so many standard deviations is a wrong point more often than a movement.
+LARGEST = 5.0
+# What is told of a frame's time, when it is: frames since the clip's begin, to its end, and since the stimulus.
+TIMES = 3
+# Of a long time and of a short one: a difference of some frames shows in the second alone.
+SPANS = (10_000.0, 300.0)
+
+
+class PoseFeaturesError(ValueError):
+    """The pose features that the settings name cannot be made of these keypoints; the message says why."""
+
+
+@dataclass(frozen=True)
+class PoseSet:
+    """Which features are made. graph: indices of the six parts, None without them. groups: of each animal, for motion.
+
+    time: which of the TIMES columns are shown.
+    """
+
+    graph: tuple[int, ...] | None
+    groups: tuple[tuple[int, ...], ...] | None
+    time: tuple[int, ...] = ()
+
+
+def pose_set(
+    keypoint_names: Sequence[str], pose_names: Mapping[str, str], features: str, time_input: str = "none"
+) -> PoseSet:
+    """The features of a setting: graph, motion, both, or auto: graph where there are its six parts, else motion.
+
+    time_input: none, clip or stimulus. Raises PoseError and PoseFeaturesError.
+    """
+    layout = pose_graph.layout(keypoint_names, pose_names)
+    if features in ("graph", "both") and layout.indices is None:
+        raise PoseFeaturesError(
+            f"--pose-features {features}: the pose graph lacks {', '.join(layout.missing)}; the keypoints are "
+            f"{', '.join(keypoint_names)}; name them with --pose-names, or use --pose-features motion"
+        )
+    motion = features in ("motion", "both") or layout.indices is None
+    graph = None if features == "motion" else layout.indices
+    time = {"none": (), "clip": (0, 1), "stimulus": (2,)}[time_input]
+    return PoseSet(graph, animals(keypoint_names) if motion else None, time)
+
+
+class PoseBranch(nn.Module):
+    """Features and which of them are present -> linear (B,T,D).
+
+    Motion features are seen over their mean and spread in the training recordings, and about the animal's mean shape
+    there; `fit` finds both, and the weights hold them.
+    """
+
+    shape_n2: torch.Tensor
+    mean_F: torch.Tensor
+    spread_F: torch.Tensor
+
+    def __init__(self, made: PoseSet, n_keypoints: int, width: int) -> None:
+        super().__init__()
+        self.made = made
+        n_inputs = 2 * pose_graph.n_features() if made.graph is not None else 0
+        if made.groups is not None:
+            F = pose_motion.n_features(made.groups, n_keypoints)
+            self.register_buffer("shape_n2", torch.zeros(len(made.groups[0]), 2))
+            self.register_buffer("mean_F", torch.zeros(F))
+            self.register_buffer("spread_F", torch.ones(F))
+            n_inputs += F + 2 * n_keypoints
+        n_inputs += (1 + len(SPANS)) * len(made.time)
+        self.linear = nn.Linear(n_inputs, width)
+
+    def forward(
+        self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, when_BT3: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """when_BT3: frames, see TIMES; NaN where not known, None of clips without."""
+        parts = []
+        if self.made.graph is not None:
+            values_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.made.graph)
+            parts += [values_BTF, present_BTF.float()]
+        if self.made.groups is not None:
+            values_BTF, present_BTF = pose_motion.features(xy_BTK2, visible_BTK, self.made.groups, self.shape_n2)
+            standard_BTF = ((values_BTF - self.mean_F) / self.spread_F).clamp(-LARGEST, LARGEST)
+            _, known_BTK = pose_motion.bridged(xy_BTK2.float(), visible_BTK)
+            parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]
+        if self.made.time:
+            parts.append(self._times(when_BT3, xy_BTK2))
+        return self.linear(torch.cat(parts, -1))
+
+    def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+        """Whether each time is known, and the time over each of the SPANS, drawn in to [-1, 1] beyond the short one."""
+        if when_BT3 is None:
+            when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
+        when_BTW = when_BT3[..., list(self.made.time)]
+        known_BTW = torch.isfinite(when_BTW)
+        when_BTW = torch.where(known_BTW, when_BTW, 0.0)
+        long, short = SPANS
+        return torch.cat([known_BTW.float(), when_BTW / long, (when_BTW / short).tanh()], -1)
+
+    @torch.no_grad()
+    def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Mean shape, and mean and spread of the features, of clips' (xy (T,K,2), visible (T,K))."""
+        if self.made.groups is None:
+            return
+        device = self.mean_F.device
+        tensors = [(torch.from_numpy(xy), torch.from_numpy(visible)) for xy, visible in tracks if len(xy)]
+        of_animals = [(xy[:, list(g)], visible[:, list(g)]) for xy, visible in tensors for g in self.made.groups]
+        self.shape_n2.copy_(pose_motion.mean_shape(of_animals))
+        n = total = squares = torch.zeros(len(self.mean_F), dtype=torch.float64, device=device)
+        for xy, visible in tensors:
+            seen = xy[None].to(device), visible[None].to(device)
+            values_BTF, present_BTF = pose_motion.features(*seen, self.made.groups, self.shape_n2)
+            n = n + present_BTF.sum((0, 1))
+            total = total + values_BTF.double().sum((0, 1))
+            squares = squares + values_BTF.double().square().sum((0, 1))
+        mean = total / n.clamp(min=1)
+        self.mean_F.copy_(mean)
+        # A feature that hardly changes is not blown up.
+        self.spread_F.copy_((squares / n.clamp(min=1) - mean.square()).clamp(min=0).sqrt().clamp(min=1e-3))
