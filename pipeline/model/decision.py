@@ -1,0 +1,75 @@
+"""From the probabilities of every frame to its behaviour: one bias and one cost of beginning for each class.
+
+Axes: R trials, T frames, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# A probability below this counts as this: no frame alone is so sure that no other may outweigh it.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Decision:
+    """bias (N): added to the log-probabilities. begin (N): what it costs to begin a bout of the class.
+
+    The labels are those of the largest sum of log-probabilities and biases less the costs of all changes (Viterbi 1967,
+    https://doi.org/10.1109/TIT.1967.1054010, with the same cost from whatever class): a bout must be worth its begin,
+    so a class that costs c has no bout whose frames' log-odds over those of its surroundings sum up to less than c.
+    """
+
+    bias: tuple[float, ...]
+    begin: tuple[float, ...]
+
+    def labels(self, log_p_TN: np.ndarray) -> np.ndarray:
+        """Class ids (T,) int64 of one trial."""
+        return self.labels_of([log_p_TN])[0]
+
+    def labels_of(self, trials: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Class ids of several trials' log_p_TN, together, which is as many times as fast."""
+        padded_RTN = np.zeros((len(trials), max((len(t) for t in trials), default=0), len(self.bias)), np.float32)
+        for padded_TN, log_p_TN in zip(padded_RTN, trials, strict=True):
+            padded_TN[: len(log_p_TN)] = log_p_TN + np.asarray(self.bias, np.float32)
+        lengths_R = np.array([len(t) for t in trials], np.int64)
+        ids_RT = _best_path(padded_RTN, lengths_R, np.asarray(self.begin, np.float32))
+        return [ids_T[:n] for ids_T, n in zip(ids_RT, lengths_R, strict=True)]
+
+
+def undecided(n_classes: int) -> Decision:
+    """The arg-max of each frame alone."""
+    return Decision((0.0,) * n_classes, (0.0,) * n_classes)
+
+
+def log_probabilities(logits_TN: np.ndarray) -> np.ndarray:
+    """float32 (T,N), none below log(LEAST)."""
+    shifted_TN = logits_TN - logits_TN.max(-1, keepdims=True)
+    log_p_TN = shifted_TN - np.log(np.exp(shifted_TN).sum(-1, keepdims=True))
+    return np.maximum(log_p_TN, np.log(LEAST)).astype(np.float32)
+
+
+def _best_path(score_RTN: np.ndarray, lengths_R: np.ndarray, begin_N: np.ndarray) -> np.ndarray:
+    """Ids (R,T) of the best path through each trial's frames; behind its length they mean nothing."""
+    R, T, N = score_RTN.shape
+    trials_R = np.arange(R)
+    before_RT, changes_RTN = np.zeros((R, T), np.int16), np.zeros((R, T, N), bool)
+    total_RN = np.zeros((R, N))
+    totals_at_end_RN = np.zeros((R, N))
+    for t in range(T):
+        best_R = total_RN.argmax(1)
+        changed_RN = total_RN[trials_R, best_R][:, None] - begin_N
+        changes_RTN[:, t], before_RT[:, t] = (changed_RN > total_RN) & (t > 0), best_R
+        total_RN = (np.maximum(changed_RN, total_RN) if t else total_RN) + score_RTN[:, t]
+        ends_R = lengths_R == t + 1
+        totals_at_end_RN[ends_R] = total_RN[ends_R]
+    ids_RT = np.zeros((R, T), np.int64)
+    current_R = totals_at_end_RN.argmax(1)
+    for t in range(T - 1, -1, -1):
+        current_R = np.where(lengths_R == t + 1, totals_at_end_RN.argmax(1), current_R)
+        ids_RT[:, t] = current_R
+        current_R = np.where(changes_RTN[trials_R, t, current_R], before_RT[:, t], current_R)
+    return ids_RT

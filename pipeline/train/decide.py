@@ -1,0 +1,87 @@
+"""Fits the decision layer on predictions of recordings that the model was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cache.clip import UNLABELLED
+from pipeline.model.decision import Decision, undecided
+from pipeline.train.metrics import confusion, f1_per_class, macro_f1, segment_f1
+
+# Tried one after the other, the classes' own values about the common one after that.
+COMMON_BEGIN = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)
+BEGIN_FACTORS = (0.3, 0.6, 1.6, 3.0)
+BIAS_STEPS = (-1.5, -0.7, -0.3, 0.3, 0.7, 1.5)
+ROUNDS = 1
+# Of the IoU at which bouts count as found.
+SEGMENT_IOU = 0.3
+# A value of one class alone must better the score by so much: less is chance, and would not hold for other recordings.
+WORTH = 0.002
+
+
+def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Decision:
+    """The decision under which the mean of macro F1 and segment F1@0.3 is largest.
+
+    trials: log-probabilities (T,N) of each; labels: (T,), -1 unlabelled. One value after the other is tried and kept
+    where it is better, so it never scores less than the arg-max does on these trials; on others it may, which is
+    why it is scored on others (see `cross_fitted`).
+    """
+    n_classes = trials[0].shape[1]
+
+    def quality(decision: Decision) -> float:
+        predicted = decision.labels_of(trials)
+        frames = sum((confusion(t, p, n_classes) for t, p in zip(labels, predicted, strict=True)))
+        bouts_found = segment_f1(labels, predicted, SEGMENT_IOU)
+        return float(np.nan_to_num(macro_f1(np.asarray(frames))) + np.nan_to_num(bouts_found)) / 2
+
+    best = undecided(n_classes)
+    best_quality = quality(best)
+    for cost in COMMON_BEGIN[1:]:
+        best, best_quality = _better(replace(best, begin=(cost,) * n_classes), best, best_quality, quality, 0.0)
+    present = sorted({int(i) for labels_T in labels for i in np.unique(labels_T) if i != UNLABELLED})
+    for _ in range(ROUNDS):
+        for n in present:
+            for tried in _of_class(best, n):
+                best, best_quality = _better(tried, best, best_quality, quality, WORTH)
+    return best
+
+
+def cross_fitted(
+    trials: Sequence[np.ndarray], labels: Sequence[np.ndarray], groups: Sequence[str], parts: int = 5
+) -> list[np.ndarray]:
+    """Labels (T,) of each trial by a decision that was fitted on the trials of other groups (animals) alone.
+
+    What `fit_decision` gains for new recordings is told by these. Groups are dealt out in turn to at most `parts`
+    parts; with a single group nothing can be fitted, and the arg-max is given.
+    """
+    names = sorted(set(groups))
+    part_of = {name: i % min(parts, len(names)) for i, name in enumerate(names)}
+    decided: list[np.ndarray] = [trial.argmax(-1) for trial in trials]
+    for part in sorted(set(part_of.values())) if len(names) > 1 else []:
+        inside = [i for i, group in enumerate(groups) if part_of[group] == part]
+        outside = [i for i, group in enumerate(groups) if part_of[group] != part]
+        decision = fit_decision([trials[i] for i in outside], [labels[i] for i in outside])
+        for i, ids in zip(inside, decision.labels_of([trials[i] for i in inside]), strict=True):
+            decided[i] = ids
+    return decided
+
+
+def _better(
+    tried: Decision, best: Decision, best_quality: float, quality: Callable[[Decision], float], worth: float
+) -> tuple[Decision, float]:
+    found = quality(tried)
+    return (tried, found) if found > best_quality + worth else (best, best_quality)
+
+
+def _of_class(decision: Decision, n: int) -> list[Decision]:
+    """The decisions beside this one in the bias and the cost of class n."""
+    biases = [_with(decision.bias, n, decision.bias[n] + step) for step in BIAS_STEPS]
+    costs = [_with(decision.begin, n, max(decision.begin[n], 0.5) * factor) for factor in BEGIN_FACTORS]
+    return [replace(decision, bias=bias) for bias in biases] + [replace(decision, begin=cost) for cost in costs]
+
+
+def _with(values: tuple[float, ...], n: int, value: float) -> tuple[float, ...]:
+    return (*values[:n], value, *values[n + 1 :])
