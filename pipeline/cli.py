@@ -246,7 +246,9 @@ def evaluate(
     *,
     model: ModelOption,
     cache: CacheOption,
-    on: Annotated[str, typer.Option("--on", help="val: the run's held-out recordings; all: every one")] = "val",
+    on: Annotated[
+        str, typer.Option("--on", help="val or test: those recordings of the run's split; all: every one")
+    ] = "val",
     out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:

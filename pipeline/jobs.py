@@ -177,7 +177,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
         outcome = stage.train(settings, cache=cache, out=out, **vars(how), say=say, progress=progress)
     say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
     if not outcome.held_out:
-        say("Nothing was held out, so there are no scores")
+        say("Nothing was held out to choose the epoch by, so there are no validation scores")
         return DONE
     if outcome.state == "fresh" and (out / scoring.SCORES).exists():
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
@@ -231,8 +231,8 @@ def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str
     from pipeline.predict import stage
 
     result = stage.evaluate(model, cache=cache, on=on, out=out, device=device)
-    where = "held-out recordings" if on == "val" else "all recordings, those it was trained on among them"
-    shown.show_scores(result, where)
+    others = {"all": "all recordings, those it was trained on among them"}
+    shown.show_scores(result, (stage.HELD_OUT | others)[on])
     for picture in result.pictures:
         say(f"Picture: {picture}")
     return DONE
