@@ -40,7 +40,7 @@ class Split:
             shared = {self.groups[name] for name in one} & {self.groups[name] for name in other}
             if shared or one & other:
                 raise SplitError(
-                    f"the split has {_some(shared)} in {PARTS[first]} and in {PARTS[second]}; each may be in one only"
+                    f"the split has {some(shared)} in {PARTS[first]} and in {PARTS[second]}; each may be in one only"
                 )
         if not self.train:
             raise SplitError("the split has no recording in train; at least one is needed")
@@ -88,7 +88,7 @@ def make_split(
     if len(unique) < 2:
         raise SplitError(
             f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
-            f"{_some(unique)}; add recordings of another animal, leave --group-by out to split by recording, or train "
+            f"{some(unique)}; add recordings of another animal, leave --group-by out to split by recording, or train "
             "on all of them with --val-share 0"
         )
     return _split(dict(zip(names, groups, strict=True)), cut(groups, label_counts, val_share, seed))
@@ -166,7 +166,7 @@ def refuse(path: Path, problems: dict[str, set[str]]) -> None:
     """Raises SplitError for the first problem that recordings have; `problems`: what they do or are -> their names."""
     for problem, found in problems.items():
         if found:
-            raise SplitError(f"{path}: recordings that {problem}: {_some(found)}; correct the file or make a new split")
+            raise SplitError(f"{path}: recordings that {problem}: {some(found)}; correct the file or make a new split")
 
 
 def missing_classes(
@@ -243,7 +243,7 @@ def read_rows(path: Path, columns: tuple[str, ...], what: str, also: tuple[str, 
     return rows
 
 
-def _some(names: set[str] | Sequence[str], most: int = 5) -> str:
+def some(names: set[str] | Sequence[str], most: int = 5) -> str:
     """The first names, sorted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(" ".join(name.split()) for name in sorted(names)[:most]) + more
