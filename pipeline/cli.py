@@ -214,6 +214,30 @@ def run(
     )
 
 
+@app.command("cross-validate")
+@with_settings(TrainSettings)
+def cross_validate(
+    *,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="folder of all folds")],
+    folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds, where no file gives them")] = 5,
+    fold_file: Annotated[
+        Folder, typer.Option("--fold-file", help="table of folds: recording,fold and maybe group")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    config: ConfigOption = None,
+    keep: KeepOption = Keep.AUTO,
+    flags: dict[str, Any],
+) -> int:
+    """A model per fold, scored on recordings that it never saw. Interrupted: the same command goes on."""
+    from pipeline import jobs as commands
+
+    settings = _settings(TrainSettings, config, flags)
+    return commands.cross_validate(
+        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
+    )
+
+
 @app.command()
 def predict(
     *,

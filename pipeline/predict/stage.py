@@ -58,10 +58,14 @@ class Predicted:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Scores of the model and of always saying the commonest training class, on the same frames, and their clips."""
+    """Scores of the model and of always saying the commonest training class, on the same frames, and their clips.
+
+    majority: that class.
+    """
 
     model: Evaluation
     baseline: Scores
+    majority: int
     clips: list[Clip]
     n_recordings: int
     pictures: list[Path]
@@ -156,7 +160,8 @@ def evaluate(model: Path, *, cache: Path, on: str = "val", out: Path | None = No
     result = evaluate_clips(trained.network, part, trained.class_names, weights_N, settings)
     baseline = score(majority_baseline(trained.class_counts, result.trials), trained.class_names)
     pictures = _write(result, baseline, part, trained, model, out) if out else []
-    return Evaluated(result, baseline, scored, len(chosen), pictures)
+    majority = int(trained.class_counts.argmax())
+    return Evaluated(result, baseline, majority, scored, len(chosen), pictures)
 
 
 def misfit(trained: Trained, meta: clip_cache.RecordingMeta) -> str:
