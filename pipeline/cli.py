@@ -239,6 +239,27 @@ def cross_validate(
 
 
 @app.command()
+@with_settings(TrainSettings)
+def tune(
+    *,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="folder of all trials")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="finished trials, former ones among them")] = 20,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds of each trial")] = 5,
+    search: Annotated[Folder, typer.Option("--search", help="TOML file of ranges and choices")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    config: ConfigOption = None,
+    keep: KeepOption = Keep.AUTO,
+    flags: dict[str, Any],
+) -> int:
+    """Looks for better settings by cross-validating some. The settings that are given hold where none are searched."""
+    from pipeline import jobs as commands
+
+    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "jobs": jobs, "keep": keep}
+    return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
+
+
+@app.command()
 def predict(
     *,
     model: ModelOption,

@@ -183,6 +183,32 @@ def cross_validate(
     return LEFT_OUT if found.failed else DONE
 
 
+def tune(
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    trials: int,
+    folds: int,
+    search: Path | None,
+    jobs: int,
+    keep: Keep,
+) -> int:
+    """`pipeline tune`: cross-validation of several settings, and a table of the best of them."""
+    from pipeline.tuning import stage
+    from pipeline.tuning.search import DEFAULT, read_search
+
+    space = read_search(search) if search else DEFAULT
+    found = stage.tune(
+        settings, cache=cache, out=out, n_trials=trials, n_folds=folds, search=space, jobs=jobs, keep=keep
+    )
+    shown.show_trials(found)
+    if found[0].score is None:
+        return FAILED
+    say(f"The best is chosen for its score, which is therefore too good; its settings (--config): {out / stage.BEST}")
+    return LEFT_OUT if any(trial.score is None for trial in found) else DONE
+
+
 @memory_advice(_ELSEWHERE)
 def predict(
     *,

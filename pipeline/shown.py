@@ -13,6 +13,7 @@ from pipeline.console import say, table
 if TYPE_CHECKING:
     import pandas as pd
 
+SHOWN_TRIALS = 10
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
@@ -129,6 +130,23 @@ def show_cross_validation(summary: Any) -> None:
             say(f"{name}: not true and not predicted in {_folds(figure.unmeasured)}, which its mean leaves out")
     say(f"Intervals: bootstrap of {summary.n_units} {summary.unit}, of all out-of-fold frames")
     _show_confusion(summary.confusion, tuple(summary.classes))
+
+
+def show_trials(trials: Sequence[Any]) -> None:
+    """The best trials of a tuning, best first, and those that failed."""
+    names = list(trials[0].changed)
+    rows = [
+        (trial.folder, "-" if trial.score is None else _number(trial.score, 4), *map(_setting, trial.changed.values()))
+        for trial in trials[:SHOWN_TRIALS]
+    ]
+    table("Trials, best first", ("trial", "macro F1", *names), rows, right=("macro F1", *names))
+    for trial in trials:
+        if trial.score is None:
+            say(f"{trial.folder} has no score: {trial.reason}")
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _over_folds(figure: Any) -> tuple[str, ...]:
