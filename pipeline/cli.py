@@ -4,18 +4,15 @@ Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 done, but reco
 fault (each is listed with its reason); 4 (status, --dry-run) something is not up to date; 130 interrupted.
 """
 
-import dataclasses
-import functools
-import inspect
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_type_hints
+from typing import Annotated, Any, Optional
 
 import typer
 
-from pipeline.settings import STALL_S, Keep, PreprocessSettings, SettingsError, TrainSettings, flag, read_toml, resolve
+from pipeline.flags import with_settings
+from pipeline.settings import STALL_S, Keep, PreprocessSettings, SettingsError, TrainSettings, read_toml, resolve
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -53,43 +50,6 @@ KeepOption = Annotated[
 ]
 ProfileOption = Annotated[bool, typer.Option("--profile", help="trace some steps into OUT/profile.json")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
-
-
-def with_settings(*stages: type) -> Callable[[Callable[..., int]], Callable[..., None]]:
-    """Adds a flag for every setting of the stages to a command; the command gets them as the dict `flags`."""
-
-    def decorate(function: Callable[..., int]) -> Callable[..., None]:
-        names = [f.name for stage in stages for f in dataclasses.fields(stage)]
-        own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
-        own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-
-        @functools.wraps(function)
-        def command(**arguments: Any) -> None:
-            flags = {name: arguments.pop(name) for name in names}
-            raise typer.Exit(function(**arguments, flags=flags))
-
-        parameters = own + [_parameter(stage, f) for stage in stages for f in dataclasses.fields(stage)]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
-
-    return decorate
-
-
-def _parameter(stage: type, setting: dataclasses.Field) -> inspect.Parameter:
-    kind = get_type_hints(stage)[setting.name]
-    name = f"--{flag(setting.name)}"
-    default = "off" if setting.default is False else "on" if setting.default is True else setting.default
-    choices = setting.metadata["choices"]
-    said = f" ({', '.join(map(str, choices))})" if choices else ""
-    option = typer.Option(
-        f"{name}/--no-{flag(setting.name)}" if kind is bool else name,
-        help=f"{setting.metadata['help']}{said}; default {default if default != '' else 'none'}",
-        rich_help_panel=setting.metadata["group"],
-        show_default=False,
-    )
-    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
-    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _settings(stage: type, config: Folder, flags: dict[str, Any]) -> Any:
@@ -214,6 +174,51 @@ def run(
     )
 
 
+@app.command("cross-validate")
+@with_settings(TrainSettings)
+def cross_validate(
+    *,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="folder of all folds")],
+    folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds, where no file gives them")] = 5,
+    fold_file: Annotated[
+        Folder, typer.Option("--fold-file", help="table of folds: recording,fold and maybe group")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    config: ConfigOption = None,
+    keep: KeepOption = Keep.AUTO,
+    flags: dict[str, Any],
+) -> int:
+    """A model per fold, scored on recordings that it never saw. Interrupted: the same command goes on."""
+    from pipeline import jobs as commands
+
+    settings = _settings(TrainSettings, config, flags)
+    return commands.cross_validate(
+        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
+    )
+
+
+@app.command()
+@with_settings(TrainSettings)
+def tune(
+    *,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="folder of all trials")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="finished trials, former ones among them")] = 20,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds of each trial")] = 5,
+    search: Annotated[Folder, typer.Option("--search", help="TOML file of ranges and choices")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    config: ConfigOption = None,
+    keep: KeepOption = Keep.AUTO,
+    flags: dict[str, Any],
+) -> int:
+    """Looks for better settings by cross-validating some. The settings that are given hold where none are searched."""
+    from pipeline import jobs as commands
+
+    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "jobs": jobs, "keep": keep}
+    return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
+
+
 @app.command()
 def predict(
     *,
@@ -246,7 +251,9 @@ def evaluate(
     *,
     model: ModelOption,
     cache: CacheOption,
-    on: Annotated[str, typer.Option("--on", help="val: the run's held-out recordings; all: every one")] = "val",
+    on: Annotated[
+        str, typer.Option("--on", help="val or test: those recordings of the run's split; all: every one")
+    ] = "val",
     out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import shown
 from pipeline.console import progress_bar, say, table
+from pipeline.machine import LOWER, cores, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import BEST, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 
-_LOWER = "use --keep disk, lower --batch-size or --train-T, or preprocess with a smaller --img-size"
 _ELSEWHERE = "use --device cpu, or close what else uses the memory"
-
-
-class MemoryShortError(ValueError):
-    """The device or the machine has too little memory; the message says what to lower."""
-
-
-@contextmanager
-def _memory(advice: str) -> Iterator[None]:
-    """Turns what torch and numpy raise where memory runs out into one line with the advice.
-
-    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        said = str(error).strip() or "no more memory"
-        of_memory = ("out of memory", "can't allocate memory", "alloc_failed")
-        if not isinstance(error, MemoryError) and not any(text in said.lower() for text in of_memory):
-            raise
-        raise MemoryShortError(f"out of memory: {advice} ({said.splitlines()[0][:200]})") from None
 
 
 @dataclass(frozen=True)
@@ -59,8 +37,6 @@ class How:
 
     def options(self) -> dict[str, Any]:
         """For `stage.preprocess`."""
-        from pipeline.machine import cores
-
         return {"workers": cores() if self.workers is None else self.workers, "stall_s": self.stall_s}
 
 
@@ -161,13 +137,13 @@ def run(
     """`pipeline run`: both stages, after a look at what the second would refuse."""
     from pipeline.train import stage
 
-    with _memory(_LOWER):
+    with memory_advice(LOWER):
         stage.check(second, first, cache=cache, out=out, resume=training.resume, force=training.force)
     code = preprocess(first, cache=cache, folders=folders, how=how)
     return max(code, train(second, cache=cache, out=out, how=training))
 
 
-@_memory(_LOWER)
+@memory_advice(LOWER)
 def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import stage as scoring
@@ -177,7 +153,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
         outcome = stage.train(settings, cache=cache, out=out, **vars(how), say=say, progress=progress)
     say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
     if not outcome.held_out:
-        say("Nothing was held out, so there are no scores")
+        say("Nothing was held out to choose the epoch by, so there are no validation scores")
         return DONE
     if outcome.state == "fresh" and (out / scoring.SCORES).exists():
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
@@ -188,7 +164,52 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
     return DONE
 
 
-@_memory(_ELSEWHERE)
+def cross_validate(
+    settings: TrainSettings, *, cache: Path, out: Path, folds: int, fold_file: Path | None, jobs: int, keep: Keep
+) -> int:
+    """`pipeline cross-validate`: a model per fold, and what they say of the recordings that they never saw."""
+    from pipeline.cross_validation import stage
+
+    found = stage.cross_validate(
+        settings, cache=cache, out=out, n_folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
+    )
+    if found.summary:
+        shown.show_cross_validation(found.summary)
+        say(f"A row per fold: {out / stage.TABLE}; all figures: {out / stage.SUMMARY}")
+    if found.failed:
+        table("Folds without scores", ("fold", "reason"), [(one.fold, one.reason) for one in found.failed])
+    if not found.summary:
+        return FAILED
+    return LEFT_OUT if found.failed else DONE
+
+
+def tune(
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    trials: int,
+    folds: int,
+    search: Path | None,
+    jobs: int,
+    keep: Keep,
+) -> int:
+    """`pipeline tune`: cross-validation of several settings, and a table of the best of them."""
+    from pipeline.tuning import stage
+    from pipeline.tuning.search import DEFAULT, read_search
+
+    space = read_search(search) if search else DEFAULT
+    found = stage.tune(
+        settings, cache=cache, out=out, n_trials=trials, n_folds=folds, search=space, jobs=jobs, keep=keep
+    )
+    shown.show_trials(found)
+    if found[0].score is None:
+        return FAILED
+    say(f"The best is chosen for its score, which is therefore too good; its settings (--config): {out / stage.BEST}")
+    return LEFT_OUT if any(trial.score is None for trial in found) else DONE
+
+
+@memory_advice(_ELSEWHERE)
 def predict(
     *,
     model: Path,
@@ -225,14 +246,14 @@ def predict(
     return LEFT_OUT if done.refused else done.report.exit_code
 
 
-@_memory(_ELSEWHERE)
+@memory_advice(_ELSEWHERE)
 def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import stage
 
     result = stage.evaluate(model, cache=cache, on=on, out=out, device=device)
-    where = "held-out recordings" if on == "val" else "all recordings, those it was trained on among them"
-    shown.show_scores(result, where)
+    others = {"all": "all recordings, those it was trained on among them"}
+    shown.show_scores(result, (stage.HELD_OUT | others)[on])
     for picture in result.pictures:
         say(f"Picture: {picture}")
     return DONE

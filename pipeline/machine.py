@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +12,29 @@ import psutil
 # Of a control group: its limit, what it uses, and in memory.stat what of that the system gives back when asked.
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+
+
+LOWER = "use --keep disk, lower --batch-size or --train-T, or preprocess with a smaller --img-size"
+
+
+class MemoryShortError(ValueError):
+    """The device or the machine has too little memory; the message says what to lower."""
+
+
+@contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Turns what torch and numpy raise where memory runs out into one line with the advice.
+
+    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).strip() or "no more memory"
+        of_memory = ("out of memory", "can't allocate memory", "alloc_failed")
+        if not isinstance(error, MemoryError) and not any(text in said.lower() for text in of_memory):
+            raise
+        raise MemoryShortError(f"out of memory: {advice} ({said.splitlines()[0][:200]})") from None
 
 
 def cores() -> int:

@@ -167,7 +167,13 @@ class TrainSettings:
     kp_likelihood_thr: float = setting(
         0.9, "data", "below this likelihood a keypoint counts as not visible", ge=0, le=1
     )
-    val_share: float = setting(0.2, "data", "share of the recordings (or animals) held out for validation", gt=0, lt=1)
+    val_share: float = setting(
+        0.2,
+        "data",
+        "share of the recordings (or animals) held out to choose the epoch by; 0: none, and the last epoch is kept",
+        ge=0,
+        lt=1,
+    )
     group_by: str = setting(
         "",
         "data",

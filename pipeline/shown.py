@@ -13,6 +13,7 @@ from pipeline.console import say, table
 if TYPE_CHECKING:
     import pandas as pd
 
+SHOWN_TRIALS = 10
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
@@ -102,9 +103,66 @@ def show_scores(result: Any, where: str) -> None:
     figures += [("keypoint loss", result.model.kp_loss, math.nan)]
     rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
     table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
-    matrix = zip(scores.class_names, scores.confusion.tolist(), strict=True)
-    frames = [(name, *(f"{n:,}" for n in row)) for name, row in matrix]
-    table("Confusion in frames (rows: truth)", ("truth", *scores.class_names), frames, right=scores.class_names)
+    _show_confusion(scores.confusion, scores.class_names)
+
+
+def show_cross_validation(summary: Any) -> None:
+    """Scores of all folds: their mean, and of all out-of-fold frames together."""
+    n_folds = len(summary.folds)
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            *_over_folds(figure),
+            f"{sum(summary.support[name].values()):,}",
+            f"{sum(n > 0 for n in summary.support[name].values())} of {n_folds}",
+        )
+        for name, figure in summary.classes.items()
+    ]
+    columns = ("F1, mean of folds ± SD", "pooled", "95 % interval", "of the majority baseline")
+    counted = ("frames", "folds with it")
+    title = f"F1 on {n_folds} folds, each of recordings that its model never saw"
+    table(title, ("class", *columns, *counted), rows, right=(*columns, *counted))
+    figures = {"macro F1": summary.macro} | {f"segment F1@{iou}": f for iou, f in summary.segments.items()}
+    columns = ("mean of folds ± SD", *columns[1:])
+    table("", ("figure", *columns), [(name, *_over_folds(f)) for name, f in figures.items()], right=columns)
+    for name, figure in summary.classes.items():
+        if figure.unmeasured:
+            say(f"{name}: not true and not predicted in {_folds(figure.unmeasured)}, which its mean leaves out")
+    say(f"Intervals: bootstrap of {summary.n_units} {summary.unit}, of all out-of-fold frames")
+    _show_confusion(summary.confusion, tuple(summary.classes))
+
+
+def show_trials(trials: Sequence[Any]) -> None:
+    """The best trials of a tuning, best first, and those that failed."""
+    names = list(trials[0].changed)
+    rows = [
+        (trial.folder, "-" if trial.score is None else _number(trial.score, 4), *map(_setting, trial.changed.values()))
+        for trial in trials[:SHOWN_TRIALS]
+    ]
+    table("Trials, best first", ("trial", "macro F1", *names), rows, right=("macro F1", *names))
+    for trial in trials:
+        if trial.score is None:
+            say(f"{trial.folder} has no score: {trial.reason}")
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _over_folds(figure: Any) -> tuple[str, ...]:
+    spread = f"{_number(figure.mean)} ± {_number(figure.sd)}"
+    interval = f"{_number(figure.low)} to {_number(figure.high)}"
+    return spread, _number(figure.pooled), interval, _number(figure.baseline)
+
+
+def _folds(numbers: Sequence[int]) -> str:
+    return f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _show_confusion(confusion: Any, class_names: tuple[str, ...]) -> None:
+    """confusion (N,N): frames, rows the truth."""
+    frames = [(name, *(f"{n:,}" for n in row)) for name, row in zip(class_names, confusion.tolist(), strict=True)]
+    table("Confusion in frames (rows: truth)", ("truth", *class_names), frames, right=class_names)
 
 
 def _number(value: float, digits: int = 3) -> str:

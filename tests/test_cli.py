@@ -82,8 +82,17 @@ def flags_of(command: str) -> set[str]:
             | {"--workers", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
+        (
+            "cross-validate",
+            TRAIN_FLAGS | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
+        ),
+        (
+            "tune",
+            TRAIN_FLAGS
+            | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
+        ),
     ],
-    ids=["preprocess", "status", "train", "run", "predict", "evaluate"],
+    ids=["preprocess", "status", "train", "run", "predict", "evaluate", "cross-validate", "tune"],
 )
 def test_the_flags_are_frozen(command: str, expected: set[str]) -> None:
     shown = flags_of(command)

@@ -37,6 +37,7 @@ Progress = Callable[[str, float, int], None]
 BOUTS = "bouts.csv"
 SCORES = "scores.json"
 TABLES = "trials"
+HELD_OUT = {"val": "held-out recordings", "test": "test recordings"}  # the parts of a split that can be scored
 
 
 class PredictError(ValueError):
@@ -57,10 +58,15 @@ class Predicted:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Scores of the model and of always saying the commonest training class, on the same frames."""
+    """Scores of the model and of always saying the commonest training class, on the same frames, and their clips.
+
+    majority: that class.
+    """
 
     model: Evaluation
     baseline: Scores
+    majority: int
+    clips: list[Clip]
     n_recordings: int
     pictures: list[Path]
 
@@ -134,7 +140,7 @@ def predict_clip(trained: Trained, clip: Clip) -> Prediction:
 
 
 def evaluate(model: Path, *, cache: Path, on: str = "val", out: Path | None = None, device: str = "auto") -> Evaluated:
-    """Scores on the run's held-out recordings (`val`) or on every one of the cache (`all`), written into `out`.
+    """Scores on recordings of the run's split (`val` or `test`) or on every one of the cache (`all`), into `out`.
 
     Raises CheckpointError, CacheError, PredictError, SplitError.
     """
@@ -146,15 +152,16 @@ def evaluate(model: Path, *, cache: Path, on: str = "val", out: Path | None = No
         if meta.recording in chosen and why:
             raise PredictError(f"{meta.recording}: {why}")
     settings = TrainSettings(**trained.train)
-    held_out = [clip for clip in clips if clip.recording in chosen]
-    part = Part(held_out, load_clips(held_out, _merge(trained), settings.kp_likelihood_thr))
+    scored = [clip for clip in clips if clip.recording in chosen]
+    part = Part(scored, load_clips(scored, _merge(trained), settings.kp_likelihood_thr))
     if not any((labels >= 0).any() for labels in part.labels):
         raise PredictError(f"{cache}: no labelled frame in the {len(chosen)} recordings to evaluate on")
     weights_N = losses.class_weights(torch.from_numpy(trained.class_counts), settings.class_weight_power)
     result = evaluate_clips(trained.network, part, trained.class_names, weights_N, settings)
     baseline = score(majority_baseline(trained.class_counts, result.trials), trained.class_names)
     pictures = _write(result, baseline, part, trained, model, out) if out else []
-    return Evaluated(result, baseline, len(chosen), pictures)
+    majority = int(trained.class_counts.argmax())
+    return Evaluated(result, baseline, majority, scored, len(chosen), pictures)
 
 
 def misfit(trained: Trained, meta: clip_cache.RecordingMeta) -> str:
@@ -185,14 +192,14 @@ def _chosen(clips: Cache, split_file: Path, on: str) -> set[str]:
     names = {meta.recording for meta in clips.recordings}
     if on == "all":
         return names
-    if on != "val":
-        raise PredictError(f"--on {on}: expected val or all")
-    val = set(read_split(split_file).val)
-    if not val:
-        raise PredictError(f"{split_file.parent}: this run has no held-out recordings to score; --on all scores all")
-    if missing := val - names:
-        raise SplitError(f"{split_file}: {len(missing)} held-out recordings are not in the cache ({min(missing)} ...)")
-    return val
+    if on not in HELD_OUT:
+        raise PredictError(f"--on {on}: expected val, test or all")
+    chosen = set(read_split(split_file).members(on))
+    if not chosen:
+        raise PredictError(f"{split_file.parent}: this run has no {HELD_OUT[on]} to score; --on all scores all")
+    if missing := chosen - names:
+        raise SplitError(f"{split_file}: {len(missing)} {HELD_OUT[on]} are not in the cache ({min(missing)} ...)")
+    return chosen
 
 
 def _write(result: Evaluation, baseline: Scores, part: Part, trained: Trained, model: Path, out: Path) -> list[Path]:

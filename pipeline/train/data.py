@@ -54,7 +54,8 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """train, val: by the split. train_sample: training clips with about as many frames as val, to compare losses on.
+    """train, val: by the split, whose test recordings are in neither. train_sample: training clips with about as many
+    frames as val, to compare losses on.
 
     class_counts (N,): labelled training frames. boost (N,): how much more often windows with a class are drawn.
     """
@@ -153,23 +154,29 @@ def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> Record
     return recordings[0]
 
 
-def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say: Callable[[str], None]) -> Split:
+def label_counts(whole: Part, n_classes: int) -> tuple[list[str], np.ndarray]:
+    """The recordings, sorted, and the labelled frames (recordings, n_classes) that each has of each class."""
     labels_of: dict[str, list[np.ndarray]] = {}
     for clip, data in zip(whole.clips, whole.data, strict=True):
         labels_of.setdefault(clip.recording, []).append(data.labels)
     names = sorted(labels_of)
-    counts = np.array([class_counts(labels_of[name], len(class_names)) for name in names])
+    return names, np.array([class_counts(labels_of[name], n_classes) for name in names])
+
+
+def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say: Callable[[str], None]) -> Split:
+    names, counts = label_counts(whole, len(class_names))
     if settings.split_file:
-        split = load_split(Path(settings.split_file), names)
+        split = load_split(Path(settings.split_file), names, val_needed=settings.val_share > 0)
         if settings.group_by:  # a file that has one animal on both sides is refused
-            split = Split(split.train, split.val, {name: group_of(name, settings.group_by) for name in names})
+            split = dataclasses.replace(split, groups={name: group_of(name, settings.group_by) for name in names})
     else:
         groups = [group_of(name, settings.group_by) for name in names]
         split = make_split(names, groups, counts, settings.val_share, settings.seed)
     if not split.val:
+        why = "a single recording cannot be held out of its own training" if len(names) == 1 else "nothing is held out"
         say(
-            "[warning] a single recording cannot be held out of its own training: there are no validation "
-            "scores, and the last epoch's model is kept"
+            f"[warning] {why}: there are no validation scores, early stopping and the plateau schedule have nothing "
+            "to go by, and the last epoch's model is kept"
         )
     for part, missing in missing_classes(split, names, counts, class_names).items():
         if part == "val" and not split.val:

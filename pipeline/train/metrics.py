@@ -142,7 +142,7 @@ def segment_f1(labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: fl
     0.5). Unlabelled frames are taken out of both, and so break bouts. NaN where neither has a bout.
     """
     n_classes = 1 + max((int(ids.max()) for ids in [*labels, *pred] if len(ids)), default=0)
-    matched, total = _segment_counts(labels, pred, iou, n_classes)
+    matched, total = segment_counts(labels, pred, iou, n_classes)
     return float(_ratio(2 * matched.sum(), total.sum()))
 
 
@@ -150,8 +150,27 @@ def segment_f1_per_class(
     labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: float, n_classes: int
 ) -> np.ndarray:
     """segment_f1 of each class alone, (N,); NaN for a class without a bout in the truth and in the prediction."""
-    matched, total = _segment_counts(labels, pred, iou, n_classes)
+    matched, total = segment_counts(labels, pred, iou, n_classes)
     return _ratio(2 * matched, total)
+
+
+def segment_counts(
+    labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: float, n_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What segment_f1 is made of: matched pairs, and true plus predicted bouts, of each class; two arrays (N,) int64.
+
+    F1 is twice the first over the second. Of several sets of trials together they are the sums of each set's.
+    """
+    if not 0 < iou <= 1:
+        raise MetricsError(f"IoU threshold {iou}: expected a value above 0 and up to 1")
+    matched, total = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
+    for labels_T, pred_T in zip(labels, pred, strict=True):
+        confusion(labels_T, pred_T, n_classes)  # checks lengths and ids
+        true_bouts = bouts.find(labels_T)
+        pred_bouts = bouts.find(np.where(labels_T == UNLABELLED, UNLABELLED, pred_T))
+        np.add.at(matched, _matched_classes(true_bouts, pred_bouts, iou), 1)
+        np.add.at(total, [bout.class_id for bout in [*true_bouts, *pred_bouts]], 1)
+    return matched, total
 
 
 def keypoint_mae(trials: Sequence[TrialResult]) -> tuple[float, float]:
@@ -181,22 +200,6 @@ def _errors(trial: TrialResult) -> np.ndarray:
         raise MetricsError("a visible keypoint is not finite, in the truth or in the prediction")
     difference = trial.geometry.from_square(predicted) - trial.geometry.from_square(true)
     return np.abs(difference.astype(np.float64))
-
-
-def _segment_counts(
-    labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: float, n_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Matched pairs, and true plus predicted bouts, of each class: two arrays (N,) int64."""
-    if not 0 < iou <= 1:
-        raise MetricsError(f"IoU threshold {iou}: expected a value above 0 and up to 1")
-    matched, total = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
-    for labels_T, pred_T in zip(labels, pred, strict=True):
-        confusion(labels_T, pred_T, n_classes)  # checks lengths and ids
-        true_bouts = bouts.find(labels_T)
-        pred_bouts = bouts.find(np.where(labels_T == UNLABELLED, UNLABELLED, pred_T))
-        np.add.at(matched, _matched_classes(true_bouts, pred_bouts, iou), 1)
-        np.add.at(total, [bout.class_id for bout in [*true_bouts, *pred_bouts]], 1)
-    return matched, total
 
 
 def _matched_classes(true_bouts: Sequence[bouts.Bout], pred_bouts: Sequence[bouts.Bout], iou: float) -> list[int]:

@@ -71,10 +71,15 @@ def write_record(out: Path, record: RunRecord) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all (UTF-8, written beside and moved into place)."""
+    """Writes a file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: beside, and then moved into place."""
     beside = path.with_name(f".tmp-{path.name}")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with beside.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
@@ -95,13 +100,18 @@ def check_folder(out: Path, settings: dict[str, Any], *, cache: Path, resume: bo
         raise RunError("--force trains anew and --resume goes on: give one of them")
     if cache.resolve().is_relative_to(out.resolve()):
         raise RunError(f"--out {out}: the cache lies in it; choose another folder")
-    if out.exists() and any(out.iterdir()) and not (out / RECORD).exists():
+    if holds_files(out) and not (out / RECORD).exists():
         raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
     if resume:
         former = read_record(out)
         if former is None:
             raise RunError(f"--resume: there is no run in {out}")
         _refuse_others(out, former.differences(replace(former, settings=settings)))
+
+
+def holds_files(out: Path) -> bool:
+    """Whether a folder is there with anything in it but what a kill left half written."""
+    return out.exists() and any(not path.name.startswith(".tmp-") for path in out.iterdir())
 
 
 def is_up_to_date(out: Path, record: RunRecord) -> bool:

@@ -1,17 +1,19 @@
-"""Which recordings train and which validate: whole recordings, or whole animals, never parts of one."""
+"""Which recordings train, which validate and which test: whole recordings, or whole animals, never parts of one."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 COLUMNS = ("recording", "group", "part")
+PARTS = {"train": "training", "val": "validation", "test": "test"}  # as the file says it, as messages do
 SWAPS = 500
 TOLERANCE = 1e-9  # of sums of shares
 
@@ -24,19 +26,28 @@ class SplitError(ValueError):
 class Split:
     """Names of recordings, sorted. groups: recording -> its group (the animal, or the recording itself).
 
-    val is empty where there is a single recording: it trains, and nothing can be scored.
+    val chooses the epoch whose model is kept; where it is empty the last epoch's is. test neither trains nor chooses.
     """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     groups: dict[str, str]
+    test: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shared = {self.groups[name] for name in self.train} & {self.groups[name] for name in self.val}
-        if shared or set(self.train) & set(self.val):
-            raise SplitError(f"the split has {_some(shared)} in training and in validation; each may be in one only")
+        for first, second in itertools.combinations(PARTS, 2):
+            one, other = set(self.members(first)), set(self.members(second))
+            shared = {self.groups[name] for name in one} & {self.groups[name] for name in other}
+            if shared or one & other:
+                raise SplitError(
+                    f"the split has {some(shared)} in {PARTS[first]} and in {PARTS[second]}; each may be in one only"
+                )
         if not self.train:
             raise SplitError("the split has no recording in train; at least one is needed")
+
+    def members(self, part: str) -> tuple[str, ...]:
+        """The recordings of a part: train, val or test."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
 
 
 def group_of(name: str, pattern: str) -> str:
@@ -69,71 +80,93 @@ def make_split(
     names, groups: of each recording. label_counts (recordings, classes): labelled frames. Each class that two groups
     have is put on both sides if that can be; one that a single group has goes to training. Depends on the seed, and not
     on the order of the recordings. Raises SplitError for fewer than two groups,
-    but a single recording trains, with nothing to validate on.
+    but a single recording trains, with nothing to validate on, as do all with a val_share of 0.
     """
     unique = sorted(set(groups))
-    if len(names) == 1:
+    if len(names) == 1 or not val_share:
         return _split(dict(zip(names, groups, strict=True)), set())
     if len(unique) < 2:
         raise SplitError(
             f"a split needs at least 2 groups (recordings, or animals with --group-by), found {len(unique)}: "
-            f"{_some(unique)}; add recordings of another animal, or leave --group-by out to split by recording"
+            f"{some(unique)}; add recordings of another animal, leave --group-by out to split by recording, or train "
+            "on all of them with --val-share 0"
         )
+    return _split(dict(zip(names, groups, strict=True)), cut(groups, label_counts, val_share, seed))
+
+
+def cut(
+    groups: Sequence[str], label_counts: np.ndarray, share: float, seed: int, *, most: int | None = None
+) -> set[str]:
+    """Groups with about `share` of the recordings and of each class's frames; the others have the rest.
+
+    groups: of each recording, at least two different ones. most: of so many groups at most. As in make_split.
+    """
+    unique = sorted(set(groups))
     amounts = np.zeros((len(unique), 1 + label_counts.shape[1]))
     number = {group: i for i, group in enumerate(unique)}
-    np.add.at(amounts, [number[group] for group in groups], np.column_stack([np.ones(len(names)), label_counts]))
+    np.add.at(amounts, [number[group] for group in groups], np.column_stack([np.ones(len(groups)), label_counts]))
     amounts = amounts[:, amounts.sum(0) > 0]
-    in_val = _search(amounts / amounts.sum(0), val_share, np.random.default_rng(seed))
-    val_groups = {group for group, chosen in zip(unique, in_val, strict=True) if chosen}
-    return _split(dict(zip(names, groups, strict=True)), val_groups)
+    chosen = _search(amounts / amounts.sum(0), share, np.random.default_rng(seed), most or len(unique) - 1)
+    return {group for group, is_chosen in zip(unique, chosen, strict=True) if is_chosen}
 
 
 def save_split(split: Split, path: Path) -> None:
-    """Writes the split as a table: recording, group, part (train or val)."""
-    part = dict.fromkeys(split.train, "train") | dict.fromkeys(split.val, "val")
+    """Writes the split as a table: recording, group, part (train, val or test)."""
+    part = {name: part for part in PARTS for name in split.members(part)}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((name, split.groups[name], part[name]) for name in sorted(part))
 
 
-def load_split(path: Path, names: Sequence[str]) -> Split:
-    """The split of a saved table, which must name exactly these recordings. Raises SplitError."""
+def load_split(path: Path, names: Sequence[str], *, val_needed: bool = True) -> Split:
+    """The split of a saved table, which must name exactly these recordings. Raises SplitError.
+
+    val_needed: refuse one that holds nothing out, neither to choose the epoch by nor to test on.
+    """
     split = read_split(path)
-    listed = {*split.train, *split.val}
-    problems = {
-        "are not in the cache": listed - set(names),
-        "are in the cache but not in the split": set(names) - listed,
-    }
-    _refuse(path, problems)
-    if not split.val and len(names) > 1:
-        raise SplitError(f"{path}: the split has no recording in val; at least one is needed")
+    refuse_others(path, split.groups, names, "the split")
+    if val_needed and not split.val and not split.test and len(names) > 1:
+        raise SplitError(
+            f"{path}: the split has no recording in val; at least one is needed (or --val-share 0, to train on all)"
+        )
     return split
+
+
+def refuse_others(path: Path, listed: Iterable[str], names: Iterable[str], what: str) -> None:
+    """Raises SplitError unless the recordings that a file lists are those of the cache."""
+    problems = {
+        "are not in the cache": set(listed) - set(names),
+        f"are in the cache but not in {what}": set(names) - set(listed),
+    }
+    refuse(path, problems)
 
 
 def read_split(path: Path) -> Split:
     """The split of a saved table, whatever recordings it names. Raises SplitError."""
-    rows = _read(path)
-    listed = [row["recording"] for row in rows]
+    rows = read_rows(path, COLUMNS, "a split")
     problems = {
-        "stand twice": {name for name, times in Counter(listed).items() if times > 1},
-        "have a part other than train or val": {r["recording"] for r in rows if r["part"] not in ("train", "val")},
+        "stand twice": twice(rows),
+        "have a part other than train, val or test": {row["recording"] for row in rows if row["part"] not in PARTS},
     }
-    _refuse(path, problems)
+    refuse(path, problems)
+    members = {part: tuple(sorted(row["recording"] for row in rows if row["part"] == part)) for part in PARTS}
     try:
-        return Split(
-            train=tuple(sorted(row["recording"] for row in rows if row["part"] == "train")),
-            val=tuple(sorted(row["recording"] for row in rows if row["part"] == "val")),
-            groups={row["recording"]: row["group"] for row in rows},
-        )
+        return Split(**members, groups={row["recording"]: row["group"] for row in rows})
     except SplitError as error:
         raise SplitError(f"{path}: {error}") from None
 
 
-def _refuse(path: Path, problems: dict[str, set[str]]) -> None:
+def twice(rows: Sequence[dict[str, str]]) -> set[str]:
+    """The recordings that stand in more than one row."""
+    return {name for name, times in Counter(row["recording"] for row in rows).items() if times > 1}
+
+
+def refuse(path: Path, problems: dict[str, set[str]]) -> None:
+    """Raises SplitError for the first problem that recordings have; `problems`: what they do or are -> their names."""
     for problem, found in problems.items():
         if found:
-            raise SplitError(f"{path}: recordings that {problem}: {_some(found)}; correct the file or make a new split")
+            raise SplitError(f"{path}: recordings that {problem}: {some(found)}; correct the file or make a new split")
 
 
 def missing_classes(
@@ -148,22 +181,25 @@ def missing_classes(
     return missing
 
 
-def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator) -> np.ndarray:
+def _search(shares: np.ndarray, val_share: float, rng: np.random.Generator, most: int) -> np.ndarray:
     """Which groups validate, (groups,) bool: from a random start, the best single move or swap until none helps.
 
-    Among very many groups the best of SWAPS random ones of each side: all pairs of 30,000 would fill the memory.
+    They are `most` at most. Among very many groups the best of SWAPS random ones of each side: all pairs of 30,000
+    would fill the memory.
 
     shares (groups, 1 + classes): each group's share of all recordings and of each class's frames.
     """
     n = len(shares)
     in_val = np.zeros(n, bool)
-    in_val[rng.permutation(n)[: min(n - 1, max(1, round(n * val_share)))]] = True
+    in_val[rng.permutation(n)[: min(most, max(1, round(n * val_share)))]] = True
     cost = _cost(shares[in_val].sum(0), val_share)
     while True:
         inside, outside = _at_most(np.flatnonzero(in_val), rng), _at_most(np.flatnonzero(~in_val), rng)
         nothing = np.zeros((1, shares.shape[1]))
         leaves, enters = np.concatenate([nothing, shares[inside]]), np.concatenate([nothing, shares[outside]])
         costs = _cost(shares[in_val].sum(0) - leaves[:, None] + enters[None], val_share)
+        if in_val.sum() >= most:
+            costs[0, 1:] = np.inf  # one enters and nobody leaves
         leaver, enterer = np.unravel_index(costs.argmin(), costs.shape)
         if costs[leaver, enterer] >= cost - TOLERANCE:
             return in_val
@@ -192,21 +228,22 @@ def _split(groups: dict[str, str], val_groups: set[str]) -> Split:
     return Split(train=tuple(sorted(set(groups) - set(val))), val=val, groups=groups)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...], what: str, also: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """The rows of a table of text with these columns; those of `also` may follow. Raises SplitError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+            there, rows = tuple(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SplitError(f"{path}: cannot be read as a split: {reason}") from None
-    if columns != COLUMNS:
-        found = " ".join(",".join(columns).split())  # a quoted name may hold line breaks
-        raise SplitError(f"{path}: expected the columns {','.join(COLUMNS)}, found {found or 'none'}")
+        raise SplitError(f"{path}: cannot be read as {what}: {reason}") from None
+    if not set(columns) <= set(there) <= {*columns, *also}:
+        found = " ".join(",".join(there).split())  # a quoted name may hold line breaks
+        raise SplitError(f"{path}: expected the columns {','.join(columns)}, found {found or 'none'}")
     return rows
 
 
-def _some(names: set[str] | Sequence[str], most: int = 5) -> str:
+def some(names: set[str] | Sequence[str], most: int = 5) -> str:
     """The first names, sorted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(" ".join(name.split()) for name in sorted(names)[:most]) + more

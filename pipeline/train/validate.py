@@ -25,7 +25,8 @@ class Evaluation:
     """Losses over all clips together, in the terms that training minimises, and the scores.
 
     kp_loss: NaN for a network that places no keypoints. cross_entropy: the plain one, without class weights, smoothing
-    and focal term, to compare runs of other settings by. waited_s: seconds in which the network waited for frames.
+    and focal term, to compare runs of other settings by. logits: (T,N) float32 of each trial. waited_s: seconds in
+    which the network waited for frames.
     """
 
     loss: float
@@ -34,6 +35,7 @@ class Evaluation:
     cross_entropy: float
     scores: Scores
     trials: list[TrialResult]
+    logits: list[np.ndarray]
     waited_s: float
 
 
@@ -42,7 +44,7 @@ def evaluate(
 ) -> Evaluation:
     """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
     if not part.clips:
-        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], 0.0)
+        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], [], 0.0)
     network.eval()
     waits: list[float] = []
     outputs = [
@@ -59,8 +61,16 @@ def evaluate(
         gamma=0,
         smoothing=0,
     )
-    scores = score(trials, class_names)
-    return Evaluation(float(found.total), float(found.action), kp_loss, float(plain), scores, trials, sum(waits))
+    return Evaluation(
+        loss=float(found.total),
+        action_loss=float(found.action),
+        kp_loss=kp_loss,
+        cross_entropy=float(plain),
+        scores=score(trials, class_names),
+        trials=trials,
+        logits=[output.logits_BTN.numpy() for output in outputs],
+        waited_s=sum(waits),
+    )
 
 
 def _trial(part: Part, index: int, output: Output) -> TrialResult:

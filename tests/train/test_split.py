@@ -138,7 +138,7 @@ def test_a_split_is_read_as_it_was_saved(tmp_path):
         pytest.param(["a,1,train", "b,2,val"], "in the cache but not in the split: c;", id="missing"),
         pytest.param(["a,1,train", "b,2,val", "c,3,train", "x,4,val"], "not in the cache: x;", id="unknown"),
         pytest.param(["a,1,train", "b,2,val", "c,3,train", "c,3,val"], "stand twice: c;", id="twice"),
-        pytest.param(["a,1,train", "b,2,val", "c,3,test"], "a part other than train or val: c;", id="part"),
+        pytest.param(["a,1,train", "b,2,val", "c,3,dev"], "a part other than train, val or test: c;", id="part"),
         pytest.param(["a,1,train", "b,2,val", "c,2,train"], "has 2 in training and in validation", id="animal in both"),
         pytest.param(["a,1,train", "b,2,train", "c,3,train"], "no recording in val", id="nothing held out"),
         pytest.param(["a,1,val", "b,2,val", "c,3,val"], "no recording in train", id="nothing to learn from"),
@@ -186,6 +186,41 @@ def test_a_single_recording_trains_and_nothing_is_held_out(tmp_path):
     assert (split.train, split.val) == (("only",), ())
     save_split(split, tmp_path / "split.csv")
     assert load_split(tmp_path / "split.csv", ["only"]) == split
+
+
+def test_nothing_is_held_out_for_a_share_of_0():
+    split = make_split(NAMES, animals(5), counts_of(20), 0, 1)
+    assert (split.train, split.val) == (tuple(NAMES), ())
+    assert make_split(NAMES, ["5M"] * 20, counts_of(20), 0, 1).val == ()
+
+
+def test_a_test_part_is_saved_and_read(tmp_path):
+    split = Split(train=("a",), val=(), test=("b", "c"), groups={"a": "1", "b": "2", "c": "2"})
+    save_split(split, tmp_path / "split.csv")
+    assert load_split(tmp_path / "split.csv", ["a", "b", "c"]) == split
+    with pytest.raises(SplitError, match="in the cache but not in the split: d"):
+        load_split(tmp_path / "split.csv", ["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test", "message"),
+    [
+        ("ab", "c", "b", "has 2 in training and in test"),
+        ("a", "bc", "c", "has 3 in validation and in test"),
+        ("a", "b", "d", "has 1 in training and in test"),
+    ],
+)
+def test_no_group_is_tested_that_trains_or_validates(train, val, test, message):
+    with pytest.raises(SplitError, match=message):
+        Split(tuple(train), tuple(val), dict(zip("abcd", "1231", strict=True)), tuple(test))
+
+
+def test_a_split_without_val_is_read_where_none_is_needed(tmp_path):
+    split = Split(train=("a", "b"), val=(), groups={"a": "1", "b": "2"})
+    save_split(split, tmp_path / "split.csv")
+    assert load_split(tmp_path / "split.csv", ["a", "b"], val_needed=False) == split
+    with pytest.raises(SplitError, match="no recording in val"):
+        load_split(tmp_path / "split.csv", ["a", "b"])
 
 
 def test_ten_thousand_groups_are_split_in_bounded_memory() -> None:

@@ -326,6 +326,15 @@ def test_a_single_recording_trains_without_scores(quick, tmp_path: Path) -> None
     assert "Val macro F1: none" in lines
 
 
+def test_without_a_validation_share_the_last_epoch_is_kept(small_cache: Path, quick, tmp_path: Path) -> None:
+    lines: list[str] = []
+    settings = quick(epochs=3, early_stopping_patience=1, val_share=0.0, encoder="none")
+    outcome = stage.train(settings, cache=small_cache, out=tmp_path / "run", say=lines.append)
+    assert (outcome.held_out, outcome.best_epoch) == (False, 3)
+    assert any(line.startswith("[warning] nothing is held out: there are no validation scores") for line in lines)
+    assert not any("single recording" in line or "validation has no frame" in line for line in lines)
+
+
 def test_unannotated_recordings_train_keypoints_alone(quick, tmp_path: Path) -> None:
     with clip_cache.create(tmp_path / "cache") as cache:
         for i in range(6):

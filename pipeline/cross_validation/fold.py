@@ -1,0 +1,103 @@
+"""One fold: a model that never sees the recordings of the fold, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.cross_validation import out_of_fold
+from pipeline.cross_validation.out_of_fold import OutOfFold
+from pipeline.machine import LOWER, memory_advice
+from pipeline.predict import stage as scoring
+from pipeline.settings import Keep, TrainSettings
+from pipeline.train import stage as training
+from pipeline.train.run_folder import HISTORY, write_text
+
+TEST = "test"
+# Written last into the fold's folder: with it the fold is scored. It is moved away with a run of other settings.
+SCORED = "scored.json"
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """settings: with the fold's split file. clips: (recording, trial) of all that the fold tests. out: of all folds."""
+
+    fold: int
+    settings: TrainSettings
+    clips: tuple[tuple[str, int], ...]
+    cache: Path
+    out: Path
+    keep: Keep
+
+    @property
+    def folder(self) -> Path:
+        return self.out / f"fold-{self.fold}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """seconds: of all epochs, those before an interruption too."""
+
+    fold: int
+    best_epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A fold that has no scores, and why."""
+
+    fold: int
+    reason: str
+
+
+def attempt(task: Task, say: Say, progress: Progress | None = None) -> Done | Failed:
+    """`work`, where nothing that one fold meets ends the others."""
+    try:
+        with memory_advice(LOWER):
+            return work(task, lambda line: say(f"[fold {task.fold}] {line}"), progress)
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        lines = str(error).splitlines() or [type(error).__name__]
+        return Failed(task.fold, kind + lines[0])
+
+
+def work(task: Task, say: Say, progress: Progress | None = None) -> Done:
+    """Trains and scores; what of it is done already is left alone. Raises what training and scoring raise."""
+    outcome = training.train(
+        task.settings, cache=task.cache, out=task.folder, keep=task.keep, say=say, progress=progress
+    )
+    scored = task.folder / TEST / SCORED
+    kept = [scored, *(out_of_fold.path_of(task.out, *clip) for clip in task.clips)]
+    if outcome.state != "fresh" or not all(path.exists() for path in kept):
+        _score(task, outcome.best)
+        seconds = float(pd.read_csv(task.folder / HISTORY)["seconds"].sum())
+        write_text(scored, json.dumps({"best_epoch": outcome.best_epoch, "seconds": seconds}))
+        say(f"[info] scores on its test recordings: {task.folder / TEST / scoring.SCORES}")
+    return Done(task.fold, **json.loads(scored.read_text(encoding="utf-8")))
+
+
+def _score(task: Task, model: Path) -> None:
+    result = scoring.evaluate(model, cache=task.cache, on="test", out=task.folder / TEST, device=task.settings.device)
+    trials = zip(result.clips, result.model.logits, result.model.trials, strict=True)
+    for clip, logits, trial in trials:
+        out_of_fold.save(
+            OutOfFold(
+                recording=clip.recording,
+                trial=clip.trial,
+                fold=task.fold,
+                logits=logits.astype(np.float32),
+                labels=trial.labels.astype(np.int64),
+                majority=result.majority,
+                class_names=result.model.scores.class_names,
+            ),
+            task.out,
+        )

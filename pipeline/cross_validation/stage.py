@@ -1,0 +1,146 @@
+"""Cross-validation: each recording is tested once, by a model that neither trained on it nor was chosen by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cache as clip_cache
+from cache import Cache
+from pipeline.cross_validation import out_of_fold
+from pipeline.cross_validation.crew import work_all
+from pipeline.cross_validation.fold import Done, Failed, Task
+from pipeline.cross_validation.summary import Summary, fold_table, summarise
+from pipeline.model.infer import pick_device
+from pipeline.settings import Keep, SettingsError, TrainSettings
+from pipeline.train.data import Part, check_settings, label_counts
+from pipeline.train.folds import Folds, fold_split, load_folds, make_folds, save_folds
+from pipeline.train.labels import make_merge
+from pipeline.train.run_folder import RunError, holds_files, write_text
+from pipeline.train.split import SplitError, group_of, save_split
+from pipeline.train.stream import load_clips
+
+FOLDS = "folds.csv"
+SPLITS = "splits"
+TABLE = "cross_validation.csv"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """summary: of the folds that are done, None where none is."""
+
+    summary: Summary | None
+    failed: list[Failed]
+
+
+def cross_validate(
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    n_folds: int = 5,
+    fold_file: Path | None = None,
+    jobs: int = 1,
+    keep: Keep = Keep.AUTO,
+) -> CrossValidation:
+    """Trains and scores a model per fold in OUT/fold-<k>, and writes what they say together.
+
+    The folds are those of fold_file, else those of a former call (OUT/folds.csv), else new ones. A fold that is trained
+    and scored is left alone, an interrupted one goes on, one of other settings or data is moved to OUT/fold-<k>.old-N.
+    Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike.
+    """
+    _check(settings, cache, out)
+    clips = clip_cache.open(cache)
+    check_settings(settings, clips.class_names)
+    pick_device(settings.device)
+    names, counts = _labelled_frames(clips, settings)
+    folds = _folds(names, counts, settings, out, n_folds, fold_file)
+    splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
+    (out / SPLITS).mkdir(parents=True, exist_ok=True)
+    save_folds(folds, out / FOLDS)
+    tasks = []
+    for fold, split in splits.items():
+        split_file = (out / SPLITS / f"fold-{fold}.csv").resolve()
+        save_split(split, split_file)
+        tested = tuple((clip.recording, clip.trial) for clip in clips if clip.recording in split.test)
+        of_fold = dataclasses.replace(settings, split_file=str(split_file))
+        tasks.append(Task(fold, of_fold, tested, cache, out, keep))
+    _discard_former(out, tasks)
+    results = list(work_all(tasks, jobs))
+    done = {result.fold: result for result in results if isinstance(result, Done)}
+    failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
+    tasks = [task for task in tasks if task.fold in done]
+    _discard_former(out, tasks)  # also what an earlier model said of a fold that failed now
+    return CrossValidation(_summary(tasks, done, folds) if done else None, failed)
+
+
+def _check(settings: TrainSettings, cache: Path, out: Path) -> None:
+    if settings.split_file:
+        raise SettingsError(
+            f"--split-file {settings.split_file}: cross-validation makes a split for each fold; "
+            "folds of your own are given as --fold-file"
+        )
+    if cache.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
+    if holds_files(out) and not (out / FOLDS).exists() and not (out / SPLITS).exists():
+        raise RunError(f"--out {out}: holds files that are not of a cross-validation; choose an empty or a new folder")
+
+
+def _labelled_frames(clips: Cache, settings: TrainSettings) -> tuple[list[str], np.ndarray]:
+    """The recordings, sorted, and the labelled frames (recordings, merged classes) of each."""
+    merge = make_merge(clips.class_names, settings.merge)
+    whole = Part(list(clips), load_clips(clips, merge, settings.kp_likelihood_thr))
+    return label_counts(whole, len(merge.names))
+
+
+def _folds(
+    names: list[str], counts: np.ndarray, settings: TrainSettings, out: Path, n_folds: int, fold_file: Path | None
+) -> Folds:
+    saved = out / FOLDS
+    if fold_file:
+        folds = load_folds(fold_file, names, settings.group_by)
+    elif saved.exists():
+        folds = load_folds(saved, names, settings.group_by)
+        if len(folds.numbers) != n_folds:
+            raise SplitError(f"--folds {n_folds}: {saved} has {len(folds.numbers)}; use another --out for other folds")
+    else:
+        groups = [group_of(name, settings.group_by) for name in names]
+        folds = make_folds(names, groups, counts, n_folds, settings.seed)
+    for fold in folds.numbers:
+        if not counts[np.isin(names, folds.members(fold))].any():
+            raise SplitError(f"fold {fold}: no labelled frame in its recordings; annotate some, or take fewer folds")
+    return folds
+
+
+def _discard_former(out: Path, tasks: Sequence[Task]) -> None:
+    """No summary of a former call, and no logits of clips that are gone, may pass for this one's."""
+    (out / out_of_fold.FOLDER).mkdir(exist_ok=True)
+    for name in (TABLE, SUMMARY):
+        (out / name).unlink(missing_ok=True)
+    tested = {out_of_fold.path_of(out, *clip) for task in tasks for clip in task.clips}
+    for path in (out / out_of_fold.FOLDER).glob("*.npz"):
+        if path not in tested:
+            path.unlink()
+
+
+def _summary(tasks: Sequence[Task], done: dict[int, Done], folds: Folds) -> Summary:
+    """What the folds that are done say together, written down. tasks: theirs."""
+    out, settings = tasks[0].out, dataclasses.replace(tasks[0].settings, split_file="")
+    clips = out_of_fold.load(out, [clip for task in tasks for clip in task.clips])
+    summary = summarise(clips, folds.groups, settings.seed)
+    trained: dict[int, dict[str, Any]] = {
+        fold: {"best_epoch": result.best_epoch, "seconds": result.seconds} for fold, result in done.items()
+    }
+    table = fold_table(summary, trained, clips)
+    write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
+    not_done = [fold for fold in folds.numbers if fold not in done]
+    record = summary.as_dict() | {"not_done": not_done, "settings": dataclasses.asdict(settings)}
+    write_text(out / SUMMARY, json.dumps(record, indent=1, allow_nan=False))
+    return summary

@@ -1,0 +1,147 @@
+"""Tuning: cross-validation of one set of settings after the other, chosen by what the former ones scored (Optuna)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pipeline.cross_validation.stage import cross_validate
+from pipeline.settings import Keep, SettingsError, TrainSettings, checked
+from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
+from pipeline.tuning.search import Range, Search
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY, BEST = "study.db", "best.toml"
+# A trial that goes on with what an interrupted one left has another number, and its folder.
+_FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """score: mean over folds of test macro F1, None with the reason where a fold failed."""
+
+    number: int
+    folder: str
+    changed: dict[str, Any]
+    score: float | None
+    reason: str = ""
+
+
+def tune(
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    n_trials: int,
+    n_folds: int,
+    search: Search,
+    jobs: int = 1,
+    keep: Keep = Keep.AUTO,
+) -> list[Trial]:
+    """Until n_trials are finished, those of former calls among them; all finished trials, the best first.
+
+    settings: what is not searched. Writes OUT/study.db, OUT/trial-<n> and, once a trial has a score, OUT/best.toml.
+    Raises SettingsError without Optuna, RunError for a folder of something else, and what cross_validate does.
+    """
+    optuna = _optuna()
+    if holds_files(out) and not (out / STUDY).exists():
+        raise RunError(f"--out {out}: holds files that are not of a tuning; choose an empty or a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name="tune", storage=f"sqlite:///{(out / STUDY).resolve()}", direction="maximize", load_if_exists=True
+    )
+    _check_same(study, settings, search, n_folds)
+    _take_up(study)
+    while len(_finished(study)) < n_trials:
+        # Another seed each time: a sampler that was made anew would draw again what it drew first.
+        study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + len(study.trials)) % 2**32)
+        trial = study.ask()
+        changed = {name: _suggest(trial, name, entry) for name, entry in search.items()}
+        folder = trial.user_attrs.get(_FOLDER, f"trial-{trial.number}")
+        trial.set_user_attr(_FOLDER, folder)
+        print(f"Trial {len(_finished(study)) + 1}/{n_trials} in {folder}: {_text(changed)}", flush=True)
+        found = cross_validate(
+            checked(dataclasses.replace(settings, **changed)),
+            cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep,
+        )  # fmt: skip
+        if found.failed or not found.summary:
+            trial.set_user_attr("reason", f"fold {found.failed[0].fold}: {found.failed[0].reason}")
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, found.summary.macro.mean)
+        _write_best(study, settings, out)
+    return _trials(study)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise SettingsError("pipeline tune needs Optuna: pip install 'paw-pipeline[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int) -> None:
+    """Scores of other settings, folds or ranges are not to be compared. Raises RunError."""
+    base = {
+        name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACE_SETTINGS | {*search}
+    }
+    space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
+    given = {"settings": base, "search": space, "folds": n_folds}
+    for name, value in json.loads(json.dumps(given)).items():
+        if name in study.user_attrs and study.user_attrs[name] != value:
+            raise RunError(f"the study was made with other {name}: {study.user_attrs[name]}; use another --out")
+        study.set_user_attr(name, value)
+
+
+def _take_up(study: optuna.Study) -> None:
+    """What was interrupted is asked for again, in the folder in which its finished folds lie."""
+    for trial in study.trials:
+        if trial.state.name == "RUNNING":
+            study.tell(trial.number, state=type(trial.state).FAIL)
+            if _FOLDER in trial.user_attrs:
+                study.enqueue_trial(trial.params, user_attrs={_FOLDER: trial.user_attrs[_FOLDER]})
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Those with a score, and those in which a fold failed; not the interrupted."""
+    return [t for t in study.trials if t.state.name == "COMPLETE" or "reason" in t.user_attrs]
+
+
+def _suggest(trial: optuna.Trial, name: str, entry: Range | tuple[Any, ...]) -> Any:
+    if not isinstance(entry, Range):
+        return trial.suggest_categorical(name, entry)
+    if get_type_hints(TrainSettings)[name] is int:
+        return trial.suggest_int(name, int(entry.low), int(entry.high), log=entry.log)
+    return trial.suggest_float(name, entry.low, entry.high, log=entry.log)
+
+
+def _trials(study: optuna.Study) -> list[Trial]:
+    found = [
+        Trial(t.number, t.user_attrs[_FOLDER], dict(t.params), t.value, t.user_attrs.get("reason", ""))
+        for t in _finished(study)
+    ]
+    return sorted(found, key=lambda trial: (trial.score is None, -(trial.score or 0), trial.number))
+
+
+def _write_best(study: optuna.Study, settings: TrainSettings, out: Path) -> None:
+    best = _trials(study)[0]
+    if best.score is None:
+        return
+    values = dataclasses.asdict(settings) | best.changed
+    lines = [f"# {best.folder}: the best of {len(_finished(study))} trials, macro F1 {best.score:.4f}. It was chosen"]
+    lines += ["# for this score, which is therefore too good; score it on recordings that were in no trial."]
+    lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in sorted(values.items())]
+    write_text(out / BEST, "\n".join(lines) + "\n")
+
+
+def _text(changed: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed.items()
+    )

@@ -1,0 +1,274 @@
+"""Folds on a small cache: what a model is tested on never influences it, and a kill costs nothing that was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cache as clip_cache
+from pipeline.cross_validation import crew, stage
+from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
+from pipeline.model import checkpoint
+from pipeline.settings import Keep, SettingsError
+from pipeline.train import stage as training
+from pipeline.train.run_folder import BEST, RunError
+from pipeline.train.split import SplitError, read_split
+from tests_support import CLASSES, small_clip, write_recording
+
+NAMES = [f"mouse_{i:02d}M" for i in range(6)]
+
+
+def write_cache(path: Path, names: list[str] = NAMES, altered: tuple[str, ...] = ()) -> Path:
+    """altered: recordings whose labels are others."""
+    with clip_cache.create(path) as cache:
+        for i, name in enumerate(names):
+            clips = [small_clip(10 * i + trial) for trial in range(2)]
+            for clip in clips if name in altered else []:
+                clip["labels"] = (clip["labels"][::-1] + 1) % len(CLASSES)
+            write_recording(cache, name, clips, frames=False, version="2" if name in altered else "1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def poses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cache(tmp_path_factory.mktemp("poses") / "cache")
+
+
+@pytest.fixture
+def fold_file(tmp_path: Path) -> Path:
+    path = tmp_path / "given.csv"
+    rows = [f"{name},{i // 2 + 1}" for i, name in enumerate(NAMES)]
+    path.write_text("\n".join(["recording,fold", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def pose_only(quick):
+    return lambda **changes: quick(**({"encoder": "none", "epochs": 2} | changes))
+
+
+def call(settings, cache: Path, out: Path, **options) -> int:
+    options = {"folds": 3, "fold_file": None, "jobs": 1, "keep": Keep.AUTO} | options
+    return cross_validate(settings, cache=cache, out=out, **options)
+
+
+def logits_of(out: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for path in sorted((out / "out_of_fold").iterdir()):
+        with np.load(path, allow_pickle=False) as fields:
+            found[path.name] = fields["logits"]
+    return found
+
+
+def test_all_of_it(poses: Path, pose_only, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert call(pose_only(), poses, out) == DONE
+    shown = capsys.readouterr().out
+    for text in ("[fold 3] Epoch 2/2", "F1 on 3 folds", "segment F1@0.5", "bootstrap of 6 recordings", "Confusion"):
+        assert text in shown
+    table = pd.read_csv(out / stage.TABLE)
+    summary = json.loads((out / stage.SUMMARY).read_text())
+    folds = pd.read_csv(out / stage.FOLDS).set_index("recording")["fold"]
+    names = {f"{name}_{trial}.npz" for name in NAMES for trial in (1, 2)}
+    assert logits_of(out).keys() == names
+    for fold in (1, 2, 3):
+        split = read_split(out / f"fold-{fold}" / "split.csv")
+        assert set(split.test) == set(folds[folds == fold].index)
+        assert split.val
+        scores = json.loads((out / f"fold-{fold}" / "test" / "scores.json").read_text())
+        row = table[table["fold"] == fold].iloc[0]
+        assert row["macro_f1"] == pytest.approx(scores["model"]["macro_f1"])
+        assert row["segment_f1@0.3"] == pytest.approx(scores["model"]["segment_f1"]["0.3"])
+        assert row["majority_baseline_macro_f1"] == pytest.approx(scores["majority"]["macro_f1"])
+        assert row["best_epoch"] == checkpoint.load(out / f"fold-{fold}" / BEST)["epoch"]
+    assert summary["macro_f1"]["mean"] == pytest.approx(table["macro_f1"].mean())
+
+
+def test_what_is_tested_never_influences_its_model(poses: Path, pose_only, fold_file: Path, tmp_path: Path) -> None:
+    tested = tuple(NAMES[2:4])
+    other = write_cache(tmp_path / "other", altered=tested)
+    for name, cache in (("a", poses), ("b", other)):
+        assert call(pose_only(), cache, tmp_path / name, fold_file=fold_file) == DONE
+    first, second = (checkpoint.load(tmp_path / name / "fold-2" / BEST) for name in "ab")
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    assert first["epoch"] == second["epoch"]
+    ours, theirs = logits_of(tmp_path / "a"), logits_of(tmp_path / "b")
+    for name in tested:
+        np.testing.assert_array_equal(ours[f"{name}_1.npz"], theirs[f"{name}_1.npz"])
+    assert (ours[f"{NAMES[0]}_1.npz"] != theirs[f"{NAMES[0]}_1.npz"]).any()  # its model trained on them
+    scores = [json.loads((tmp_path / n / "fold-2" / "test" / "scores.json").read_text()) for n in "ab"]
+    assert scores[0]["model"]["macro_f1"] != scores[1]["model"]["macro_f1"]
+
+
+def test_what_is_done_is_left_and_what_changed_is_made_anew(poses: Path, pose_only, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call(pose_only(), poses, out)
+    files = [path for path in out.rglob("*") if path.is_file() and path.parent.name in ("test", "out_of_fold")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    summary = (out / stage.SUMMARY).read_text()
+    assert call(pose_only(), poses, out) == DONE
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert (out / stage.SUMMARY).read_text() == summary
+    former = logits_of(out)
+    assert call(pose_only(lr=1e-2), poses, out) == DONE
+    assert all((out / f"fold-{fold}.old-1" / "test" / "scores.json").exists() for fold in (1, 2, 3))
+    assert all((former[name] != logits).any() for name, logits in logits_of(out).items())
+
+
+def test_lost_scores_are_made_again_without_training(poses: Path, pose_only, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call(pose_only(), poses, out)
+    before, trained = logits_of(out), (out / "fold-1" / BEST).stat().st_mtime_ns
+    next((out / "out_of_fold").iterdir()).unlink()
+    assert call(pose_only(), poses, out) == DONE
+    assert (out / "fold-1" / BEST).stat().st_mtime_ns == trained
+    np.testing.assert_equal(logits_of(out), before)
+
+
+def test_side_by_side_is_as_one_by_one(poses: Path, pose_only, tmp_path: Path, capfd) -> None:
+    call(pose_only(), poses, tmp_path / "one")
+    assert call(pose_only(), poses, tmp_path / "two", jobs=2) == DONE
+    assert "[fold 2] Epoch 1/2" in capfd.readouterr().out
+    np.testing.assert_equal(logits_of(tmp_path / "two"), logits_of(tmp_path / "one"))
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from pipeline.cross_validation import stage
+from pipeline.settings import TrainSettings
+if __name__ == "__main__":
+    settings = TrainSettings(**eval(sys.argv[3]))
+    stage.cross_validate(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), n_folds=3, jobs=int(sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_and_gone_on_with_is_as_undisturbed(poses: Path, pose_only, tmp_path: Path, jobs: int) -> None:
+    settings, out = pose_only(epochs=3), tmp_path / "killed"
+    call(settings, poses, tmp_path / "undisturbed")
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND)
+    arguments = [sys.executable, str(script), str(poses), str(out), repr(vars(settings)), str(jobs)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not process.stdout.readline().startswith("[fold 2] Epoch 3/3"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.read()  # until the last fold's process has closed it: none goes on without the first
+    assert not (out / stage.SUMMARY).exists()
+    assert call(settings, poses, out) == DONE
+    np.testing.assert_equal(logits_of(out), logits_of(tmp_path / "undisturbed"))
+    ours, theirs = (pd.read_csv(tmp_path / name / stage.TABLE) for name in ("killed", "undisturbed"))
+    pd.testing.assert_frame_equal(ours.drop(columns="seconds"), theirs.drop(columns="seconds"))
+
+
+def test_a_fold_that_fails_does_not_stop_the_others(
+    poses: Path, pose_only, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    out = tmp_path / "out"
+    call(pose_only(), poses, out)
+    real = training.train
+    wild = {"lr": 1e30, "grad_clip": 0.0, "warmup_epochs": 0, "epochs": 6}
+
+    def second_diverges(settings, *, out: Path, **options):
+        return real(dataclasses.replace(settings, **wild) if out.name == "fold-2" else settings, out=out, **options)
+
+    monkeypatch.setattr(training, "train", second_diverges)
+    assert call(pose_only(), poses, out) == LEFT_OUT
+    assert "the loss is no longer a finite number" in capsys.readouterr().out
+    assert pd.read_csv(out / stage.TABLE)["fold"].tolist() == [1, 3]
+    assert json.loads((out / stage.SUMMARY).read_text())["not_done"] == [2]
+    assert len(logits_of(out)) == 8  # none is left of the model that fold 2 had before
+
+
+def test_where_all_folds_fail_there_is_no_summary(poses: Path, pose_only, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    call(pose_only(), poses, out)
+    assert call(pose_only(lr=1e30, grad_clip=0.0, warmup_epochs=0, epochs=6), poses, out) == FAILED
+    assert not (out / stage.SUMMARY).exists()
+    assert not (out / stage.TABLE).exists()
+    assert logits_of(out) == {}
+
+
+def test_a_process_that_dies_costs_its_fold_alone(poses: Path, pose_only, tmp_path: Path, monkeypatch) -> None:
+    real = crew._Member.__init__
+
+    def second_is_killed(member, task, jobs) -> None:
+        real(member, task, jobs)
+        if task.fold == 2:
+            member.process.kill()
+
+    monkeypatch.setattr(crew._Member, "__init__", second_is_killed)
+    found = stage.cross_validate(pose_only(epochs=1), cache=poses, out=tmp_path / "out", n_folds=3, jobs=2)
+    assert [(one.fold, one.reason) for one in found.failed] == [
+        (2, "its process died (SIGKILL; memory may have run out); the same command goes on")
+    ]
+    assert found.summary
+    assert found.summary.folds == (1, 3)
+
+
+def test_nothing_is_held_out_to_choose_the_epoch_by(poses: Path, pose_only, tmp_path: Path) -> None:
+    assert call(pose_only(val_share=0.0, epochs=3), poses, tmp_path / "out") == DONE
+    assert pd.read_csv(tmp_path / "out" / stage.TABLE)["best_epoch"].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "error", "message"),
+    [
+        ({"split_file": "split.csv"}, {}, SettingsError, "folds of your own are given as --fold-file"),
+        ({}, {"n_folds": 7}, SplitError, "--folds 7: needs as many groups"),
+        ({"group_by": "mouse"}, {}, SplitError, "--folds 5: needs as many groups .* found 1: mouse; lower --folds"),
+        ({"tcn_kernel": 4}, {}, SettingsError, "expected an odd number of frames"),
+        ({"device": "cuda:77"}, {}, ValueError, "--device cuda:77: not available here"),
+    ],
+    ids=["split file", "too many folds", "too few animals", "settings", "device"],
+)
+def test_what_is_wrong_with_all_folds_is_refused_at_once(
+    poses: Path, pose_only, tmp_path: Path, changes: dict, options: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        stage.cross_validate(pose_only(**changes), cache=poses, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_refused(poses: Path, pose_only, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds files that are not of a cross-validation"):
+        stage.cross_validate(pose_only(), cache=poses, out=tmp_path)
+    with pytest.raises(RunError, match="the cache lies in it"):
+        stage.cross_validate(pose_only(), cache=poses, out=poses.parent)
+
+
+def test_saved_folds_are_used_again_and_must_fit(pose_only, tmp_path: Path) -> None:
+    cache, out = write_cache(tmp_path / "cache"), tmp_path / "out"
+    call(pose_only(epochs=1), cache, out)
+    folds = (out / stage.FOLDS).read_text()
+    call(pose_only(epochs=1, seed=7), cache, out)
+    assert (out / stage.FOLDS).read_text() == folds
+    with pytest.raises(SplitError, match=r"--folds 2: .*folds.csv has 3; use another --out"):
+        call(pose_only(epochs=1), cache, out, folds=2)
+    with clip_cache.create(cache) as writer:
+        write_recording(writer, "mouse_99M", [small_clip(99)], frames=False)
+    with pytest.raises(SplitError, match=r"folds.csv: .*in the cache but not in the folds: mouse_99M"):
+        call(pose_only(epochs=1), cache, out)
+
+
+def test_a_fold_without_labels_is_refused(pose_only, fold_file: Path, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i, name in enumerate(NAMES):
+            clip = small_clip(i)
+            clip["labels"] = clip["labels"] if i > 1 else np.full_like(clip["labels"], -1)
+            write_recording(cache, name, [clip], frames=False)
+    with pytest.raises(SplitError, match="fold 1: no labelled frame in its recordings"):
+        call(pose_only(), tmp_path / "cache", tmp_path / "out", fold_file=fold_file)

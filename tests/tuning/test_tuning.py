@@ -1,0 +1,96 @@
+"""Two tiny trials, interrupted and gone on with, and what a search space may hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.jobs import DONE, tune
+from pipeline.settings import Keep, SettingsError, TrainSettings, read_toml, resolve
+from pipeline.train.run_folder import RunError
+from pipeline.tuning import stage
+from pipeline.tuning.search import DEFAULT, Range, read_search
+from tests_support import write_small_cache
+
+SEARCH = {"lr": Range(1e-4, 1e-2, log=True), "tcn_channels": (8, 16), "tcn_layers": Range(1, 3)}
+
+
+@pytest.fixture(scope="module")
+def poses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_cache(tmp_path_factory.mktemp("poses") / "cache", frames=False, recordings=4)
+
+
+def options(quick, cache: Path, out: Path, **changes) -> dict:
+    settings = quick(encoder="none", epochs=1)
+    return {"settings": settings, "cache": cache, "out": out, "n_trials": 2, "n_folds": 2, "search": SEARCH} | changes
+
+
+def test_an_interrupted_trial_goes_on_in_its_folder(poses: Path, quick, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("optuna")
+    real, calls = stage.cross_validate, []
+
+    def interrupted(settings, *, out: Path, **rest):
+        calls.append((out.name, settings))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(settings, out=out, **rest)
+
+    monkeypatch.setattr(stage, "cross_validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stage.tune(**options(quick, poses, tmp_path / "out"))
+    trials = stage.tune(**options(quick, poses, tmp_path / "out"))
+    assert [name for name, _ in calls] == ["trial-0", "trial-1", "trial-1"]
+    assert calls[1] == calls[2]
+    assert calls[0] != calls[1]
+    assert [trial.score for trial in trials] == sorted((trial.score for trial in trials), reverse=True)
+    assert len(trials) == 2
+    best = resolve(TrainSettings, read_toml(tmp_path / "out" / stage.BEST), {})
+    assert {name: getattr(best, name) for name in SEARCH} == trials[0].changed
+    assert best.epochs == 1
+    stage.tune(**options(quick, poses, tmp_path / "out"))
+    assert len(calls) == 3
+    with pytest.raises(RunError, match="other folds: 2; use another --out"):
+        stage.tune(**options(quick, poses, tmp_path / "out", n_folds=3))
+
+
+def test_it_says_that_the_best_score_is_too_good(poses: Path, quick, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "search.toml").write_text("lr = {low = 1e-4, high = 1e-2, log = true}\n")
+    how = {"trials": 1, "folds": 2, "jobs": 1, "keep": Keep.AUTO, "search": tmp_path / "search.toml"}
+    assert tune(quick(encoder="none", epochs=1), cache=poses, out=tmp_path / "out", **how) == DONE
+    assert "chosen for its score, which is therefore too good" in capsys.readouterr().out
+
+
+def test_without_optuna_it_says_what_to_install(poses: Path, quick, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SettingsError, match=r"needs Optuna: pip install 'paw-pipeline\[tune\]'"):
+        stage.tune(**options(quick, poses, tmp_path / "out"))
+
+
+def test_the_default_search_is_of_allowed_values() -> None:
+    for name, entry in DEFAULT.items():
+        for value in (entry.low, entry.high) if isinstance(entry, Range) else entry:
+            resolve(TrainSettings, {name: value}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate = [1, 2]", "'rate' is no setting that can be searched"),
+        ("seed = [1, 2]", "'seed' is no setting that can be searched"),
+        ("lr = {low = 1e-2, high = 1e-4}", "expected low < high"),
+        ("dropout = {low = 0.0, high = 0.5, log = true}", "low > 0 where log = true"),
+        ("dropout = [0.1, 1.5]", "--dropout 1.5: expected a value < 1"),
+        ("encoder = {low = 1, high = 2}", "expected a list of choices"),
+        ("lr = 1e-3", "expected a list of choices, or for a number"),
+        ("", "names no setting"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "search.toml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        read_search(tmp_path / "search.toml")
+    assert message in str(error.value)
+    assert "search.toml: " in str(error.value)
