@@ -41,7 +41,14 @@ StallOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
-ModelOption = Annotated[Path, typer.Option("--model", help="best_model_multitask.pt of a run")]
+ModelOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        help="best_model_multitask.pt of a run, or the folder of a run or of a cross-validation; several (--model A "
+        "--model B): the mean of what they say",
+    ),
+]
 ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
 KeepOption = Annotated[
@@ -234,6 +241,9 @@ def predict(
         Optional[bool],  # noqa: UP045
         typer.Option(help="use DLC's _filtered table where there are both; default as for the model"),
     ] = None,
+    decision: Annotated[
+        bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
+    ] = True,
     workers: WorkersOption = None,
     stall_timeout: StallOption = STALL_S,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
@@ -243,7 +253,9 @@ def predict(
 
     tables: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     how = jobs.How(workers, stall_timeout)
-    raise typer.Exit(jobs.predict(model=model, videos=videos, dlc=dlc, out=out, device=device, how=how, **tables))
+    raise typer.Exit(
+        jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **tables)
+    )
 
 
 @app.command()
@@ -260,7 +272,7 @@ def evaluate(
     """Scores of a model against labels, with the majority baseline beside it."""
     from pipeline import jobs
 
-    raise typer.Exit(jobs.evaluate(model=model, cache=cache, on=on, out=out, device=device))
+    raise typer.Exit(jobs.evaluate(models=model, cache=cache, on=on, out=out, device=device))
 
 
 @app.command("inspect")

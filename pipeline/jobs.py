@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def run(
 @memory_advice(LOWER)
 def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
-    from pipeline.predict import stage as scoring
+    from pipeline.predict import evaluation as scoring
     from pipeline.train import stage
 
     with progress_bar() as progress:
@@ -158,7 +159,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
     if outcome.state == "fresh" and (out / scoring.SCORES).exists():
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
         return DONE
-    result = scoring.evaluate(outcome.best, cache=cache, out=out, device=settings.device)
+    result = scoring.evaluate([outcome.best], cache=cache, out=out, device=settings.device)
     shown.show_scores(result, "held-out recordings")
     say(f"Pictures: {out / 'pictures'}")
     return DONE
@@ -175,6 +176,8 @@ def cross_validate(
     )
     if found.summary:
         shown.show_cross_validation(found.summary)
+        if found.decided:
+            shown.show_decided(found.decided)
         say(f"A row per fold: {out / stage.TABLE}; all figures: {out / stage.SUMMARY}")
     if found.failed:
         table("Folds without scores", ("fold", "reason"), [(one.fold, one.reason) for one in found.failed])
@@ -212,7 +215,7 @@ def tune(
 @memory_advice(_ELSEWHERE)
 def predict(
     *,
-    model: Path,
+    models: Sequence[Path],
     videos: Path | None,
     dlc: Path | None,
     out: Path,
@@ -220,6 +223,7 @@ def predict(
     how: How,
     dlc_scorer: str | None,
     prefer_filtered: bool | None,
+    decide: bool,
 ) -> int:
     """`pipeline predict`: a table per trial, bouts and ethograms."""
     from pipeline.predict import stage
@@ -227,13 +231,14 @@ def predict(
     started = time.perf_counter()
     with progress_bar() as progress:
         done = stage.predict(
-            model,
+            models,
             out=out,
             videos=videos,
             dlc=dlc,
             device=device,
             dlc_scorer=dlc_scorer,
             prefer_filtered=prefer_filtered,
+            decide=decide,
             **how.options(),
             progress=progress,
         )
@@ -247,11 +252,11 @@ def predict(
 
 
 @memory_advice(_ELSEWHERE)
-def evaluate(*, model: Path, cache: Path, on: str, out: Path | None, device: str) -> int:
+def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
-    from pipeline.predict import stage
+    from pipeline.predict import evaluation as stage
 
-    result = stage.evaluate(model, cache=cache, on=on, out=out, device=device)
+    result = stage.evaluate(models, cache=cache, on=on, out=out, device=device)
     others = {"all": "all recordings, those it was trained on among them"}
     shown.show_scores(result, (stage.HELD_OUT | others)[on])
     for picture in result.pictures:

@@ -231,6 +231,12 @@ class TrainSettings:
     early_stopping_patience: int = setting(20, "loop", "epochs without a better macro F1 before it stops; 0: off", ge=0)
     use_ema: bool = setting(False, "loop", "validate and save the moving average of the weights")
     ema_decay: float = setting(0.999, "loop", "decay of that average per step", ge=0, lt=1)
+    decision: bool = setting(
+        True,
+        "loop",
+        "fit a decision layer (biases of the classes, costs of beginning a bout) on the held-out recordings; scores "
+        "are told with and without it",
+    )
     amp: bool = setting(True, "loop", "mixed precision on CUDA")
     device: str = setting("auto", "loop", "auto, cpu, cuda, cuda:1, mps")
 

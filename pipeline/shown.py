@@ -79,11 +79,12 @@ def _lag_cells(lag: Any) -> tuple[str, ...]:
 
 
 def show_scores(result: Any, where: str) -> None:
-    scores, baseline = result.model.scores, result.baseline
+    scores, baseline, decided = result.model.scores, result.baseline, result.decided
     rows: list[tuple[str, ...]] = [
         (
             name,
             _number(scores.f1_per_class[name]),
+            _number(decided.f1_per_class[name]) if decided else "-",
             _number(baseline.f1_per_class[name]),
             _number(scores.segment_f1_per_class[name]),
             f"{scores.support[name]:,}",
@@ -91,18 +92,28 @@ def show_scores(result: Any, where: str) -> None:
         for name in scores.class_names
     ]
     title = f"Scores on {scores.n_trials} trials of {result.n_recordings} {where}"
-    columns = ("class", "F1", "F1 of the majority baseline", "segment F1@0.3", "frames")
+    columns = ("class", "F1", "F1, decided", "F1 of the majority baseline", "segment F1@0.3", "frames")
     table(title, columns, rows, right=columns[1:])
-    figures = [("macro F1", scores.macro_f1, baseline.macro_f1)]
-    figures += [(f"segment F1@{iou}", scores.segment_f1[iou], baseline.segment_f1[iou]) for iou in scores.segment_f1]
+    figures = [("macro F1", scores.macro_f1, decided.macro_f1 if decided else math.nan, baseline.macro_f1)]
     figures += [
-        ("keypoint MAE (normalised)", scores.keypoint_mae_norm, math.nan),
-        ("keypoint MAE (px)", scores.keypoint_mae_px, math.nan),
+        (f"segment F1@{iou}", found, decided.segment_f1[iou] if decided else math.nan, baseline.segment_f1[iou])
+        for iou, found in scores.segment_f1.items()
     ]
-    figures += [("loss", result.model.loss, math.nan), ("action loss", result.model.action_loss, math.nan)]
-    figures += [("keypoint loss", result.model.kp_loss, math.nan)]
-    rows = [(name, _number(ours, 4), _number(theirs, 4)) for name, ours, theirs in figures]
-    table("", ("figure", "model", "majority baseline"), rows, right=("model", "majority baseline"))
+    alone = {
+        "keypoint MAE (normalised)": scores.keypoint_mae_norm,
+        "keypoint MAE (px)": scores.keypoint_mae_px,
+        "loss": result.model.loss,
+        "action loss": result.model.action_loss,
+        "keypoint loss": result.model.kp_loss,
+    }
+    figures += [(name, value, math.nan, math.nan) for name, value in alone.items()]
+    rows = [(name, *(_number(value, 4) for value in values)) for name, *values in figures]
+    columns = ("figure", "model (arg-max)", "decided", "majority baseline")
+    table("", columns, rows, right=columns[1:])
+    if decided:
+        say(
+            "decided: with the decision layer of the checkpoint; on recordings that it was fitted on, with one that was not"
+        )
     _show_confusion(scores.confusion, scores.class_names)
 
 
@@ -130,6 +141,15 @@ def show_cross_validation(summary: Any) -> None:
             say(f"{name}: not true and not predicted in {_folds(figure.unmeasured)}, which its mean leaves out")
     say(f"Intervals: bootstrap of {summary.n_units} {summary.unit}, of all out-of-fold frames")
     _show_confusion(summary.confusion, tuple(summary.classes))
+
+
+def show_decided(summary: Any) -> None:
+    """Scores of all folds with the decision layer."""
+    columns = ("mean of folds ± SD", "pooled", "95 % interval", "of the majority baseline")
+    figures = {"macro F1": summary.macro} | {f"segment F1@{iou}": f for iou, f in summary.segments.items()}
+    figures |= {f"F1 {name}": figure for name, figure in summary.classes.items()}
+    title = "With the decision layer, each fold's fitted on the other folds"
+    table(title, ("figure", *columns), [(name, *_over_folds(f)) for name, f in figures.items()], right=columns)
 
 
 def show_trials(trials: Sequence[Any]) -> None:

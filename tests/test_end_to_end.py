@@ -17,8 +17,10 @@ import cache as clip_cache
 from pipeline.demo.dataset import make_dataset
 from pipeline.model import checkpoint
 from pipeline.model.trained import load_trained
-from pipeline.predict import stage
-from pipeline.predict.stage import PredictError, misfit, predict_clip
+from pipeline.predict import evaluation, stage
+from pipeline.predict.evaluation import EvaluateError
+from pipeline.predict.models import misfit
+from pipeline.predict.stage import predict_clip
 from pipeline.preprocess.annotations import read_annotation
 from pipeline.settings import REFERENCE_CLASSES
 from tests_support import write_small_cache
@@ -123,8 +125,8 @@ def test_pictures_are_there(lab: Path) -> None:
 
 def test_evaluate_on_all_and_on_val(lab: Path) -> None:
     model = lab / "paw_run" / "best_model_multitask.pt"
-    on_val = stage.evaluate(model, cache=lab / "paw_cache", out=lab / "scored")
-    on_all = stage.evaluate(model, cache=lab / "paw_cache", on="all")
+    on_val = evaluation.evaluate([model], cache=lab / "paw_cache", out=lab / "scored")
+    on_all = evaluation.evaluate([model], cache=lab / "paw_cache", on="all")
     assert on_val.n_recordings == 1
     assert on_all.n_recordings == 4
     written = json.loads((lab / "scored" / "scores.json").read_text())
@@ -178,8 +180,8 @@ def test_the_dlc_table_to_predict_from_can_be_chosen(lab: Path, tmp_path: Path) 
 
 def test_another_size_is_refused_with_the_difference(lab: Path, tmp_path: Path) -> None:
     other = write_small_cache(tmp_path / "cache", recordings=2)
-    with pytest.raises(PredictError, match="classes are rest, paw_withdraw"):
-        stage.evaluate(lab / "paw_run" / "best_model_multitask.pt", cache=other, on="all")
+    with pytest.raises(EvaluateError, match="classes are rest, paw_withdraw"):
+        evaluation.evaluate([lab / "paw_run" / "best_model_multitask.pt"], cache=other, on="all")
     trained = load_trained(lab / "paw_run" / "best_model_multitask.pt")
     colour = write_small_cache(tmp_path / "colour", recordings=2, channels=3)
     meta = clip_cache.open(colour).recordings[0]
@@ -195,7 +197,7 @@ def test_scores_are_of_arg_max_labels(lab: Path) -> None:
     clips = clip_cache.open(lab / "paw_cache")
     labels = np.concatenate([trained.merge_lookup[clip.labels] for clip in clips])
     pred = np.concatenate([predict_clip(trained, clip).probabilities.argmax(1) for clip in clips])
-    scores = stage.evaluate(model, cache=lab / "paw_cache", on="all").model.scores
+    scores = evaluation.evaluate([model], cache=lab / "paw_cache", on="all").model.scores
     assert scores.macro_f1 == pytest.approx(f1_score(labels, pred, average="macro"), abs=1e-9)
     assert scores.support == {n: int((labels == i).sum()) for i, n in enumerate(trained.class_names)}
 
@@ -208,6 +210,6 @@ def test_only_the_asked_recordings_are_predicted(lab: Path, tmp_path: Path) -> N
     chosen = min((lab / "new" / "Videos").glob("*.mp4"))
     for path in (lab / "new" / "Videos").glob(f"{chosen.stem}*"):
         shutil.copy(path, only)
-    done = stage.predict(lab / "paw_run" / "best_model_multitask.pt", out=tmp_path / "out", videos=only)
+    done = stage.predict([lab / "paw_run" / "best_model_multitask.pt"], out=tmp_path / "out", videos=only)
     assert done.n_trials == 1
     assert set(pd.read_csv(tmp_path / "out" / "bouts.csv")["recording"]) == {chosen.stem}

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.machine import LOWER, memory_advice
-from pipeline.predict import stage as scoring
+from pipeline.predict import evaluation as scoring
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import stage as training
 from pipeline.train.run_folder import HISTORY, write_text
@@ -86,7 +86,7 @@ def work(task: Task, say: Say, progress: Progress | None = None) -> Done:
 
 
 def _score(task: Task, model: Path) -> None:
-    result = scoring.evaluate(model, cache=task.cache, on="test", out=task.folder / TEST, device=task.settings.device)
+    result = scoring.evaluate([model], cache=task.cache, on="test", out=task.folder / TEST, device=task.settings.device)
     trials = zip(result.clips, result.model.logits, result.model.trials, strict=True)
     for clip, logits, trial in trials:
         out_of_fold.save(
@@ -96,6 +96,7 @@ def _score(task: Task, model: Path) -> None:
                 fold=task.fold,
                 logits=logits.astype(np.float32),
                 labels=trial.labels.astype(np.int64),
+                intact=np.asarray(clip.intact),
                 majority=result.majority,
                 class_names=result.model.scores.class_names,
             ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.model.decision import log_probabilities
 from pipeline.train.run_folder import write_bytes
 
 FOLDER = "out_of_fold"
@@ -21,7 +22,8 @@ FOLDER = "out_of_fold"
 class OutOfFold:
     """One whole clip: logits (T,N) float32; labels (T,) int64 of the merged classes, -1 unlabelled.
 
-    majority: the commonest class of the frames that the fold's model trained on, which the baseline always says.
+    intact (T,): False of damaged frames. majority: the commonest class of the frames that the fold's model trained on,
+    which the baseline always says. decided (T,): the decision layer's labels, None for the arg-max.
     """
 
     recording: str
@@ -29,13 +31,20 @@ class OutOfFold:
     fold: int
     logits: np.ndarray
     labels: np.ndarray
+    intact: np.ndarray
     majority: int
     class_names: tuple[str, ...]
+    decided: np.ndarray | None = None
 
     @property
     def pred(self) -> np.ndarray:
-        """The arg-max classes (T,)."""
-        return self.logits.argmax(-1)
+        """The classes (T,) that are scored."""
+        return self.logits.argmax(-1) if self.decided is None else self.decided
+
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """(T,N), for the decision layer."""
+        return log_probabilities(self.logits, self.intact)
 
     @property
     def baseline(self) -> np.ndarray:
@@ -49,9 +58,10 @@ def path_of(out: Path, recording: str, trial: int) -> Path:
 
 
 def save(clip: OutOfFold, out: Path) -> None:
-    """Writes logits, labels, class_names, recording, trial, fold and majority, whole or not at all."""
+    """Writes logits, labels, intact, class_names, recording, trial, fold and majority, whole or not at all."""
     content = io.BytesIO()
-    fields = vars(clip) | {"class_names": np.array(clip.class_names)}
+    fields = {name: value for name, value in vars(clip).items() if name != "decided"}
+    fields["class_names"] = np.array(clip.class_names)
     np.savez(content, **fields)
     write_bytes(path_of(out, clip.recording, clip.trial), content.getvalue())
 
@@ -69,6 +79,7 @@ def _load(path: Path) -> OutOfFold:
             fold=int(fields["fold"]),
             logits=fields["logits"],
             labels=fields["labels"],
+            intact=fields["intact"],
             majority=int(fields["majority"]),
             class_names=tuple(fields["class_names"].tolist()),
         )

@@ -16,13 +16,15 @@ from cache import Cache
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
 from pipeline.cross_validation.fold import Done, Failed, Task
+from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
 from pipeline.model.infer import pick_device
 from pipeline.settings import Keep, SettingsError, TrainSettings
 from pipeline.train.data import Part, check_settings, label_counts
+from pipeline.train.decide import cross_fitted, fit_decision
 from pipeline.train.folds import Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.labels import make_merge
-from pipeline.train.run_folder import RunError, holds_files, write_text
+from pipeline.train.run_folder import DECISION, RunError, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split
 from pipeline.train.stream import load_clips
 
@@ -34,9 +36,10 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """summary: of the folds that are done, None where none is."""
+    """summary: of the folds that are done, None where none is. decided: the same with a decision layer."""
 
     summary: Summary | None
+    decided: Summary | None
     failed: list[Failed]
 
 
@@ -78,7 +81,8 @@ def cross_validate(
     failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
     tasks = [task for task in tasks if task.fold in done]
     _discard_former(out, tasks)  # also what an earlier model said of a fold that failed now
-    return CrossValidation(_summary(tasks, done, folds) if done else None, failed)
+    summary, decided = _summaries(tasks, done, folds) if done else (None, None)
+    return CrossValidation(summary, decided, failed)
 
 
 def _check(settings: TrainSettings, cache: Path, out: Path) -> None:
@@ -122,7 +126,7 @@ def _folds(
 def _discard_former(out: Path, tasks: Sequence[Task]) -> None:
     """No summary of a former call, and no logits of clips that are gone, may pass for this one's."""
     (out / out_of_fold.FOLDER).mkdir(exist_ok=True)
-    for name in (TABLE, SUMMARY):
+    for name in (TABLE, SUMMARY, DECISION):
         (out / name).unlink(missing_ok=True)
     tested = {out_of_fold.path_of(out, *clip) for task in tasks for clip in task.clips}
     for path in (out / out_of_fold.FOLDER).glob("*.npz"):
@@ -130,17 +134,39 @@ def _discard_former(out: Path, tasks: Sequence[Task]) -> None:
             path.unlink()
 
 
-def _summary(tasks: Sequence[Task], done: dict[int, Done], folds: Folds) -> Summary:
-    """What the folds that are done say together, written down. tasks: theirs."""
+def _summaries(tasks: Sequence[Task], done: dict[int, Done], folds: Folds) -> tuple[Summary, Summary | None]:
+    """What the folds that are done say together, by arg-max and decided, written down. tasks: theirs."""
     out, settings = tasks[0].out, dataclasses.replace(tasks[0].settings, split_file="")
     clips = out_of_fold.load(out, [clip for task in tasks for clip in task.clips])
     summary = summarise(clips, folds.groups, settings.seed)
+    decided = _decided(clips, out) if settings.decision else []
+    decided_summary = summarise(decided, folds.groups, settings.seed) if decided else None
     trained: dict[int, dict[str, Any]] = {
         fold: {"best_epoch": result.best_epoch, "seconds": result.seconds} for fold, result in done.items()
     }
     table = fold_table(summary, trained, clips)
+    if decided_summary:
+        table["decided_macro_f1"] = list(decided_summary.macro.per_fold.values())
+        for iou, figure in decided_summary.segments.items():
+            table[f"decided_segment_f1@{iou}"] = list(figure.per_fold.values())
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
     not_done = [fold for fold in folds.numbers if fold not in done]
     record = summary.as_dict() | {"not_done": not_done, "settings": dataclasses.asdict(settings)}
+    record["decided"] = decided_summary.as_dict() if decided_summary else None
     write_text(out / SUMMARY, json.dumps(record, indent=1, allow_nan=False))
-    return summary
+    return summary, decided_summary
+
+
+def _decided(clips: Sequence[OutOfFold], out: Path) -> list[OutOfFold]:
+    """The clips with the labels of a decision layer that was fitted on the other folds; none where there is one fold.
+
+    The layer that all folds together give is written beside, for predictions by the mean of the folds' models.
+    """
+    if len({clip.fold for clip in clips}) < 2:
+        return []
+    trials, labels = [clip.log_probabilities for clip in clips], [clip.labels for clip in clips]
+    groups = [str(clip.fold) for clip in clips]
+    said = cross_fitted(trials, labels, groups, parts=len(set(groups)))
+    decision = dataclasses.asdict(fit_decision(trials, labels)) | {"class_names": list(clips[0].class_names)}
+    write_text(out / DECISION, json.dumps(decision, indent=1))
+    return [dataclasses.replace(clip, decided=ids) for clip, ids in zip(clips, said, strict=True)]

@@ -45,11 +45,11 @@ def undecided(n_classes: int) -> Decision:
     return Decision((0.0,) * n_classes, (0.0,) * n_classes)
 
 
-def log_probabilities(logits_TN: np.ndarray) -> np.ndarray:
-    """float32 (T,N), none below log(LEAST)."""
+def log_probabilities(logits_TN: np.ndarray, intact_T: np.ndarray) -> np.ndarray:
+    """float32 (T,N), none below log(LEAST); 0 of a frame that is not intact, which then speaks for no class."""
     shifted_TN = logits_TN - logits_TN.max(-1, keepdims=True)
     log_p_TN = shifted_TN - np.log(np.exp(shifted_TN).sum(-1, keepdims=True))
-    return np.maximum(log_p_TN, np.log(LEAST)).astype(np.float32)
+    return np.where(intact_T[:, None], np.maximum(log_p_TN, np.log(LEAST)), 0.0).astype(np.float32)
 
 
 def _best_path(score_RTN: np.ndarray, lengths_R: np.ndarray, begin_N: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cache import Clip
+from pipeline.model.ensemble import Ensemble, mean_output
 from pipeline.model.network import Network, Output
 from pipeline.model.threads import threads_for
 from pipeline.settings import SettingsError
@@ -32,7 +33,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def infer(
-    network: Network,
+    network: Network | Ensemble,
     clip: Clip,
     xy_TK2: np.ndarray,
     visible_TK: np.ndarray,
@@ -40,11 +41,14 @@ def infer(
     waited: Callable[[float], object] = lambda seconds: None,
     when_T3: np.ndarray | None = None,
 ) -> Output:
-    """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip.
+    """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip; the mean of an ensemble's.
 
     tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
     waited: told the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`.
     """
+    if isinstance(network, Ensemble):
+        each = [infer(member, clip, xy_TK2, visible_TK, tiles, waited, when_T3) for member in network.networks]
+        return mean_output(each)
     with threads_for(network):
         outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, when_T3, *tile, waited) for tile in tiles]
     logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])

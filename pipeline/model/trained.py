@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pipeline.model import checkpoint
+from pipeline.model.decision import Decision
 from pipeline.model.network import Network, NetworkConfig
+
+if TYPE_CHECKING:
+    from pipeline.model.ensemble import Ensemble
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +24,17 @@ class Trained:
     class_counts (N,): labelled training frames of each merged class.
 
     preprocess: settings that made the cache (crop, image size, class list ...), train: settings of the training.
+    decision: how labels follow from probabilities; None: the arg-max.
     """
 
-    network: Network
+    network: Network | Ensemble
     class_names: tuple[str, ...]
     original_classes: tuple[str, ...]
     merge_lookup: np.ndarray
     class_counts: np.ndarray
     preprocess: dict[str, Any]
     train: dict[str, Any]
+    decision: Decision | None = None
 
     @property
     def keypoint_names(self) -> tuple[str, ...]:
@@ -46,6 +52,7 @@ class Trained:
             "keypoint_names": list(self.keypoint_names),
             "preprocess": self.preprocess,
             "train": self.train,
+            "decision": None if self.decision is None else dataclasses.asdict(self.decision),
         }
 
 
@@ -65,6 +72,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
             np.array(content["class_counts"], np.int64),
             content["preprocess"],
             content["train"],
+            None if content["decision"] is None else Decision(**content["decision"]),
         )
     except Exception as error:  # of values that are damaged, or not those of a model
         first_line = (str(error).splitlines() or [""])[0]

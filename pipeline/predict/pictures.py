@@ -15,6 +15,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cache import Clip
+
 # Okabe & Ito 2008, rest in light gray so that the behaviours stand out; repeated where there are more classes.
 _COLOURS = ("#d9d9d9", "#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 _ROWS_PER_PICTURE = 40
@@ -133,3 +135,13 @@ def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -
     handles = [mpl.patches.Patch(color=colour, label=name) for colour, name in zip(colours, class_names, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=8)
     return figure
+
+
+def title_of(clip: Clip) -> str:
+    """What a trial is called in a picture."""
+    return f"{clip.recording} {clip.trial}"
+
+
+def fps_of(clips: list[Clip]) -> float:
+    """Frame rate for the time axis; 30 where the recordings have no video."""
+    return next((clip.fps for clip in clips if clip.fps), 30.0)

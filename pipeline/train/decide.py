@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from cache.clip import UNLABELLED
-from pipeline.model.decision import Decision, undecided
-from pipeline.train.metrics import confusion, f1_per_class, macro_f1, segment_f1
+from pipeline.model import checkpoint
+from pipeline.model.decision import Decision, log_probabilities, undecided
+from pipeline.model.infer import pick_device
+from pipeline.model.trained import load_trained
+from pipeline.settings import TrainSettings
+from pipeline.train import losses
+from pipeline.train.data import TrainingData
+from pipeline.train.metrics import confusion, macro_f1, segment_f1
+from pipeline.train.validate import evaluate
 
 # Tried one after the other, the classes' own values about the common one after that.
 COMMON_BEGIN = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)
@@ -67,6 +77,21 @@ def cross_fitted(
         for i, ids in zip(inside, decision.labels_of([trials[i] for i in inside]), strict=True):
             decided[i] = ids
     return decided
+
+
+def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Callable[[str], None]) -> None:
+    """Puts a decision layer into a run's checkpoint, fitted on its held-out recordings."""
+    if len({data.split.groups[clip.recording] for clip in data.val.clips}) < 2:
+        say("[info] no decision layer: with one held-out recording or animal nothing could be said of its worth")
+        return
+    best = load_trained(model, pick_device(settings.device))
+    weights_N = losses.class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
+    found = evaluate(best.network, data.val, data.merge.names, weights_N, settings)
+    trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(found.logits, data.val.clips, strict=True)]
+    decision = fit_decision(trials, data.val.labels)
+    content = checkpoint.load(model)
+    checkpoint.save(model, content | {"decision": dataclasses.asdict(decision)})
+    say("[info] decision layer fitted on the held-out recordings, and kept in the checkpoint")
 
 
 def _better(

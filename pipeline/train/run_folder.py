@@ -14,6 +14,7 @@ LAST = "last.pt"
 HISTORY = "history.csv"
 SPLIT = "split.csv"
 RECORD = "run.json"
+DECISION = "decision.json"
 PICTURES = "pictures"
 
 # Settings that change how long a run goes on, not what its epochs compute: --resume may change them.

@@ -31,6 +31,7 @@ from pipeline.settings import Keep, PreprocessSettings, TrainSettings, parse_lis
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
 from pipeline.train.data import Part, TrainingData, check_settings, keep_frames, prepare
+from pipeline.train.decide import decide_run
 from pipeline.train.epoch_report import epoch_lines, history_row
 from pipeline.train.metrics import Scores
 from pipeline.train.profile import STEPS, TRACE, traced
@@ -111,6 +112,8 @@ def train(
     write_record(out, record)
     save_split(data.split, out / SPLIT)
     loop.run(resume=going_on)
+    if settings.decision and data.val.clips:
+        decide_run(settings, data, out / BEST, say)
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from cache.clip import UNLABELLED
+from pipeline.model.ensemble import Ensemble
 from pipeline.model.infer import infer
 from pipeline.model.network import Network, Output
 from pipeline.settings import TrainSettings
@@ -40,7 +41,11 @@ class Evaluation:
 
 
 def evaluate(
-    network: Network, part: Part, class_names: tuple[str, ...], class_weights_N: torch.Tensor, settings: TrainSettings
+    network: Network | Ensemble,
+    part: Part,
+    class_names: tuple[str, ...],
+    class_weights_N: torch.Tensor,
+    settings: TrainSettings,
 ) -> Evaluation:
     """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
     if not part.clips:

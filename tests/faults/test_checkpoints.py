@@ -16,7 +16,7 @@ import torch
 from pipeline.cli import main
 from pipeline.model import checkpoint
 from pipeline.model.trained import load_trained
-from pipeline.predict.stage import evaluate
+from pipeline.predict.evaluation import evaluate
 from pipeline.train.stage import train
 
 
@@ -113,4 +113,4 @@ def test_flipped_bits_are_refused_wherever_they_are(trained: Path, tmp_path: Pat
 def test_a_model_beside_a_damaged_one_is_still_used(trained: Path, small_cache: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained.parent, tmp_path / "run")
     (run / trained.name).write_bytes(b"damaged")
-    assert evaluate(run / "last.pt", cache=small_cache).n_recordings > 0
+    assert evaluate([run / "last.pt"], cache=small_cache).n_recordings > 0

@@ -10,8 +10,9 @@ import pytest
 
 import cache as clip_cache
 from pipeline.model.trained import load_trained
+from pipeline.predict.evaluation import evaluate
 from pipeline.predict.exports import bout_table, trial_table
-from pipeline.predict.stage import evaluate, predict_clip
+from pipeline.predict.stage import predict_clip
 from pipeline.train.stage import train
 from tests_support import N_FRAMES, small_clip, write_recording
 
@@ -44,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, quick) -> list[tuple[Path, Pa
 
 
 def test_labels_of_damaged_frames_change_neither_model_nor_scores(runs) -> None:
-    first, second = (evaluate(model, cache=cache, on="all") for model, cache in runs)
+    first, second = (evaluate([model], cache=cache, on="all") for model, cache in runs)
     assert first.model.loss == second.model.loss
     assert first.model.scores.as_dict() == second.model.scores.as_dict()
     assert sum(first.model.scores.support.values()) == 4 * (N_FRAMES - 10)

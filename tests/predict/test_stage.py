@@ -12,8 +12,9 @@ import torch
 import cache as clip_cache
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.trained import Trained
+from pipeline.predict.evaluation import EvaluateError, evaluate
 from pipeline.predict.exports import bout_table, trial_table
-from pipeline.predict.stage import PredictError, evaluate, predict_clip
+from pipeline.predict.stage import predict_clip
 from pipeline.train import stage
 from pipeline.train.split import Split, save_split
 from tests_support import CLASSES, KEYPOINTS, N_FRAMES, SIDE, small_clip, write_recording, write_small_cache
@@ -65,13 +66,13 @@ def test_a_cropped_trial_counts_its_frames_from_the_crop_on(quick, cropped: clip
 def test_a_run_that_held_nothing_out_is_scored_on_all_or_not_at_all(quick, tmp_path: Path) -> None:
     cache = write_small_cache(tmp_path / "cache", recordings=1)
     best = stage.train(quick(epochs=1), cache=cache, out=tmp_path / "run", say=lambda line: None).best
-    with pytest.raises(PredictError, match=r"run: this run has no held-out recordings to score; --on all scores all"):
-        evaluate(best, cache=cache)
-    assert evaluate(best, cache=cache, on="all", out=tmp_path / "scored").n_recordings == 1
-    with pytest.raises(PredictError, match=r"run: this run has no test recordings to score; --on all scores all"):
-        evaluate(best, cache=cache, on="test")
-    with pytest.raises(PredictError, match=r"--on train: expected val, test or all"):
-        evaluate(best, cache=cache, on="train")
+    with pytest.raises(EvaluateError, match=r"run: this run has no held-out recordings to score; --on all scores all"):
+        evaluate([best], cache=cache)
+    assert evaluate([best], cache=cache, on="all", out=tmp_path / "scored").n_recordings == 1
+    with pytest.raises(EvaluateError, match=r"run: this run has no test recordings to score; --on all scores all"):
+        evaluate([best], cache=cache, on="test")
+    with pytest.raises(EvaluateError, match=r"--on train: expected val, test or all"):
+        evaluate([best], cache=cache, on="train")
     assert pd.read_csv(tmp_path / "run" / "history.csv")["val_macro_f1"].isna().all()
     assert (tmp_path / "scored" / "pictures" / "learning_curves.png").exists()
 
@@ -81,7 +82,7 @@ def test_the_test_recordings_of_the_split_are_scored(small_cache: Path, quick, t
     save_split(Split(tuple(names[2:]), (), {name: name for name in names}, tuple(names[:2])), tmp_path / "split.csv")
     settings = quick(epochs=1, encoder="none", split_file=str(tmp_path / "split.csv"))
     best = stage.train(settings, cache=small_cache, out=tmp_path / "run", say=lambda line: None).best
-    scored = evaluate(best, cache=small_cache, on="test", out=tmp_path / "test")
+    scored = evaluate([best], cache=small_cache, on="test", out=tmp_path / "test")
     assert [clip.recording for clip in scored.clips] == [name for name in names[:2] for _ in range(2)]
     for logits, trial in zip(scored.model.logits, scored.model.trials, strict=True):
         assert (logits.dtype, logits.shape) == (np.float32, (N_FRAMES, 4))

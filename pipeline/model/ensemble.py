@@ -1,0 +1,77 @@
+"""Several trained networks as one: the mean of what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.model.checkpoint import CheckpointError
+from pipeline.model.decision import Decision
+from pipeline.model.network import Network, Output
+from pipeline.model.trained import Trained
+
+# What the members' models must have in common to be asked about the same clips.
+ALIKE = {"class_names": "classes", "original_classes": "class lists", "keypoint_names": "keypoints"}
+# Settings by which a clip is read and shown to the network.
+READING = ("kp_likelihood_thr", "val_T")
+
+
+class Ensemble(nn.Module):
+    """Looks to other code as its first network does; `infer` asks every one of them."""
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.networks = tuple(members)
+        self.config, self.encoder, self.keypoints = members[0].config, members[0].encoder, members[0].keypoints
+
+
+def mean_output(outputs: Sequence[Output]) -> Output:
+    """Logits whose softmax is the members' mean probability, and the mean of their places."""
+    if len(outputs) == 1:
+        return outputs[0]
+    probabilities = torch.stack([output.logits_BTN.softmax(-1) for output in outputs]).mean(0)
+    places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
+    return Output(probabilities.clamp(min=1e-12).log(), torch.stack(places).mean(0) if places else None)
+
+
+def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
+    """One model of several. names: their files, for messages. Raises CheckpointError where they do not fit together.
+
+    The decision is the mean of theirs where all have one. class_counts: of all of them, which stands for the data.
+    """
+    first = models[0]
+    if len(models) == 1:
+        return first
+    for model, name in zip(models[1:], names[1:], strict=True):
+        for attribute, what in ALIKE.items():
+            if getattr(model, attribute) != getattr(first, attribute):
+                raise CheckpointError(f"{name}: has other {what} than {names[0]}; such models cannot predict together")
+        if model.preprocess != first.preprocess or (model.network.encoder is None) != (first.network.encoder is None):
+            raise CheckpointError(f"{name}: was trained on another kind of cache than {names[0]}")
+        if _reading(model) != _reading(first):
+            raise CheckpointError(f"{name}: reads clips with other settings ({', '.join(READING)}) than {names[0]}")
+    decisions = [model.decision for model in models if model.decision is not None]
+    return dataclasses.replace(
+        first,
+        network=Ensemble([network for model in models for network in _networks(model)]).eval(),
+        class_counts=np.sum([model.class_counts for model in models], axis=0),
+        decision=_mean_decision(decisions) if len(decisions) == len(models) else None,
+    )
+
+
+def _networks(model: Trained) -> Sequence[Network]:
+    return model.network.networks if isinstance(model.network, Ensemble) else (model.network,)
+
+
+def _reading(model: Trained) -> list[object]:
+    return [model.train[name] for name in READING]
+
+
+def _mean_decision(decisions: Sequence[Decision]) -> Decision:
+    bias, begin = (np.mean([getattr(d, name) for d in decisions], axis=0) for name in ("bias", "begin"))
+    return Decision(tuple(bias.tolist()), tuple(begin.tolist()))

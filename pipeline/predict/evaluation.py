@@ -1,0 +1,162 @@
+"""The scores of a model on labelled recordings, with and without its decision layer, beside the majority baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import cache as clip_cache
+from cache import Cache, Clip
+from pipeline.model.decision import log_probabilities
+from pipeline.model.infer import pick_device
+from pipeline.model.trained import Trained
+from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
+from pipeline.predict.pictures import Strip, confusion_picture, ethograms, fps_of, learning_curves, title_of
+from pipeline.settings import TrainSettings
+from pipeline.train import losses
+from pipeline.train.data import Part
+from pipeline.train.decide import cross_fitted
+from pipeline.train.metrics import Scores, TrialResult, majority_baseline, score
+from pipeline.train.run_folder import HISTORY, PICTURES, SPLIT, write_text
+from pipeline.train.split import SplitError, read_split
+from pipeline.train.stream import load_clips
+from pipeline.train.validate import Evaluation
+from pipeline.train.validate import evaluate as evaluate_clips
+
+SCORES = "scores.json"
+HELD_OUT = {"val": "held-out recordings", "test": "test recordings"}  # the parts of a split that can be scored
+
+
+class EvaluateError(ValueError):
+    """A model cannot be scored as asked; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Scores of the model and of always saying the commonest training class, on the same frames, and their clips.
+
+    majority: that class. decided: scores of the model's decision layer, None without one. On the recordings that it was
+    fitted on it is fitted anew for each of five parts of them, on the other four.
+    """
+
+    model: Evaluation
+    baseline: Scores
+    decided: Scores | None
+    majority: int
+    clips: list[Clip]
+    n_recordings: int
+    pictures: list[Path]
+
+
+def evaluate(
+    models: Sequence[Path], *, cache: Path, on: str = "val", out: Path | None = None, device: str = "auto"
+) -> Evaluated:
+    """Scores on recordings of the run's split (`val` or `test`) or on every one of the cache (`all`), into `out`.
+
+    models: see `load_models`; parts of a split are those of a single model. Raises CheckpointError, CacheError,
+    EvaluateError, SplitError.
+    """
+    trained = load_models(models, pick_device(device))
+    run = _run_of(models)
+    if run is None and on != "all":
+        raise EvaluateError(f"--on {on}: several models have no one split; --on all scores all recordings of the cache")
+    clips = clip_cache.open(cache)
+    chosen = _chosen(clips, run / SPLIT if run else Path(), on)
+    for meta in clips.recordings:
+        why = misfit(trained, meta) or _other_classes(trained, meta.class_names)
+        if meta.recording in chosen and why:
+            raise EvaluateError(f"{meta.recording}: {why}")
+    settings = TrainSettings(**trained.train)
+    scored = [clip for clip in clips if clip.recording in chosen]
+    part = Part(scored, load_clips(scored, merge_of(trained), settings.kp_likelihood_thr))
+    if not any((labels >= 0).any() for labels in part.labels):
+        raise EvaluateError(f"{cache}: no labelled frame in the {len(chosen)} recordings to evaluate on")
+    weights_N = losses.class_weights(torch.from_numpy(trained.class_counts), settings.class_weight_power)
+    result = evaluate_clips(trained.network, part, trained.class_names, weights_N, settings)
+    baseline = score(majority_baseline(trained.class_counts, result.trials), trained.class_names)
+    decided = _decided_trials(trained, result, scored, run / SPLIT if run and on == "val" else None)
+    decided_scores = score(decided, trained.class_names) if decided else None
+    pictures = _write(result, baseline, decided_scores, part, trained, run, out) if out else []
+    majority = int(trained.class_counts.argmax())
+    return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), pictures)
+
+
+def _run_of(models: Sequence[Path]) -> Path | None:
+    """The folder of the run of a single model."""
+    files = [file for path in models for file in checkpoints(path)]
+    return files[0].parent if len(files) == 1 else None
+
+
+def _decided_trials(
+    trained: Trained, result: Evaluation, clips: Sequence[Clip], fitted_on: Path | None
+) -> list[TrialResult]:
+    """The trials with the decision layer's labels; none without one.
+
+    fitted_on: the split of the run, where its held-out recordings, on which the layer was fitted, are those scored.
+    """
+    if trained.decision is None:
+        return []
+    trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(result.logits, clips, strict=True)]
+    if fitted_on:
+        groups = read_split(fitted_on).groups
+        decided = cross_fitted(trials, [t.labels for t in result.trials], [groups[clip.recording] for clip in clips])
+    else:
+        decided = trained.decision.labels_of(trials)
+    return [dataclasses.replace(t, pred=pred) for t, pred in zip(result.trials, decided, strict=True)]
+
+
+def _other_classes(trained: Trained, class_names: tuple[str, ...]) -> str:
+    if class_names == trained.original_classes:
+        return ""
+    return f"its classes are {', '.join(class_names)}; the model's are {', '.join(trained.original_classes)}"
+
+
+def _chosen(clips: Cache, split_file: Path, on: str) -> set[str]:
+    names = {meta.recording for meta in clips.recordings}
+    if on == "all":
+        return names
+    if on not in HELD_OUT:
+        raise EvaluateError(f"--on {on}: expected val, test or all")
+    chosen = set(read_split(split_file).members(on))
+    if not chosen:
+        raise EvaluateError(f"{split_file.parent}: this run has no {HELD_OUT[on]} to score; --on all scores all")
+    if missing := chosen - names:
+        raise SplitError(f"{split_file}: {len(missing)} {HELD_OUT[on]} are not in the cache ({min(missing)} ...)")
+    return chosen
+
+
+def _write(
+    result: Evaluation,
+    baseline: Scores,
+    decided: Scores | None,
+    part: Part,
+    trained: Trained,
+    run: Path | None,
+    out: Path,
+) -> list[Path]:
+    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    kp_loss = None if math.isnan(result.kp_loss) else result.kp_loss
+    losses_found = {"loss": result.loss, "action_loss": result.action_loss, "kp_loss": kp_loss}
+    record: dict[str, Any] = losses_found | {"model": result.scores.as_dict(), "majority": baseline.as_dict()}
+    if decided:
+        record["decided"] = decided.as_dict()
+    write_text(out / SCORES, json.dumps(record, indent=1, allow_nan=False))
+    strips = [
+        Strip(title_of(c), t.pred, t.labels, c.source["crop_start"])
+        for c, t in zip(part.clips, result.trials, strict=True)
+    ]
+    pictures = ethograms(strips, trained.class_names, out / PICTURES, fps_of(part.clips))
+    confusion = out / PICTURES / "confusion.png"
+    pictures.append(confusion_picture(result.scores.confusion, trained.class_names, confusion))
+    if run and (run / HISTORY).exists():
+        history = run / HISTORY
+        pictures.append(learning_curves(pd.read_csv(history), out / PICTURES / "learning_curves.png"))
+    return pictures

@@ -1,0 +1,85 @@
+"""The model that --model names: a checkpoint, a run, a cross-validation, or several of these together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cache import RecordingMeta
+from pipeline.model.checkpoint import CheckpointError
+from pipeline.model.decision import Decision
+from pipeline.model.ensemble import together
+from pipeline.model.trained import Trained, load_trained
+from pipeline.train.labels import Merge
+from pipeline.train.run_folder import BEST, DECISION
+
+
+def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Trained:
+    """The mean of all models named. Raises CheckpointError.
+
+    A folder stands for the checkpoint of the run in it, or for those of all folds of a cross-validation. The latter
+    alone brings its own decision, which was fitted on what its models say of recordings that they never saw.
+    """
+    files = [file for path in paths for file in checkpoints(path)]
+    trained = together([load_trained(file, device) for file in files], [str(file) for file in files])
+    if len(paths) == 1 and (paths[0] / DECISION).is_file():
+        return dataclasses.replace(trained, decision=_read_decision(paths[0] / DECISION, trained.class_names))
+    return trained
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """The files that a path stands for. Raises CheckpointError for a folder without any."""
+    if not path.is_dir():
+        return [path]
+    found = [path / BEST] if (path / BEST).is_file() else sorted(path.glob(f"fold-*/{BEST}"))
+    found = [file for file in found if ".old-" not in file.parent.name]
+    if not found:
+        raise CheckpointError(f"{path}: holds no {BEST}, and no folds with one; expected a run or a cross-validation")
+    return found
+
+
+def misfit(trained: Trained, meta: RecordingMeta) -> str:
+    """Why the model cannot be used on a recording, or an empty string."""
+    if meta.keypoint_names != trained.keypoint_names:
+        return (
+            f"its keypoints are {', '.join(meta.keypoint_names)}; the model was trained on "
+            f"{', '.join(trained.keypoint_names)}"
+        )
+    if trained.network.encoder is None:
+        return ""
+    if not meta.has_frames:
+        return "it has no video, and the model looks at frames"
+    config = trained.network.config
+    expected = (config.img_size, config.img_size, config.channels)
+    if meta.frame_shape != expected:
+        return f"its frames are {_shape(meta.frame_shape)}; the model was trained on {_shape(expected)}"
+    return ""
+
+
+def merge_of(trained: Trained) -> Merge:
+    """The model's merged classes."""
+    return Merge(trained.class_names, trained.merge_lookup)
+
+
+def _read_decision(path: Path, class_names: Sequence[str]) -> Decision:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        decision = Decision(tuple(map(float, values["bias"])), tuple(map(float, values["begin"])))
+        fits = values["class_names"] == list(class_names)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path}: damaged; run `pipeline cross-validate` again, or give the models one by one"
+        ) from None
+    if not fits or not len(decision.bias) == len(decision.begin) == len(class_names):
+        raise CheckpointError(
+            f"{path}: is of other classes than the models beside it; run `pipeline cross-validate` again"
+        )
+    return decision
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]} with {shape[2]} channel{'s' if shape[2] > 1 else ''}"
