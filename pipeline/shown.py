@@ -108,12 +108,10 @@ def show_scores(result: Any, where: str) -> None:
     }
     figures += [(name, value, math.nan, math.nan) for name, value in alone.items()]
     rows = [(name, *(_number(value, 4) for value in values)) for name, *values in figures]
-    columns = ("figure", "model (arg-max)", "decided", "majority baseline")
-    table("", columns, rows, right=columns[1:])
+    kinds = ("model (arg-max)", "decided", "majority baseline")
+    table("", ("figure", *kinds), rows, right=kinds)
     if decided:
-        say(
-            "decided: with the decision layer of the checkpoint; on recordings that it was fitted on, with one that was not"
-        )
+        say("decided: with the checkpoint's decision layer; on recordings that it was fitted on, with one that was not")
     _show_confusion(scores.confusion, scores.class_names)
 
 
