@@ -18,9 +18,11 @@ import cache as clip_cache
 from pipeline.cross_validation import crew, stage
 from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
 from pipeline.model import checkpoint
+from pipeline.model.decision import Decision
+from pipeline.predict.models import load_models
 from pipeline.settings import Keep, SettingsError
 from pipeline.train import stage as training
-from pipeline.train.run_folder import BEST, RunError
+from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
 from tests_support import CLASSES, small_clip, write_recording
 
@@ -91,6 +93,11 @@ def test_all_of_it(poses: Path, pose_only, tmp_path: Path, capsys) -> None:
         assert row["majority_baseline_macro_f1"] == pytest.approx(scores["majority"]["macro_f1"])
         assert row["best_epoch"] == checkpoint.load(out / f"fold-{fold}" / BEST)["epoch"]
     assert summary["macro_f1"]["mean"] == pytest.approx(table["macro_f1"].mean())
+    assert summary["decided"]["macro_f1"]["mean"] == pytest.approx(table["decided_macro_f1"].mean())
+    assert "With the decision layer" in shown
+    # The folder is a model: the mean of its folds, with the decision of all of them.
+    decision = json.loads((out / DECISION).read_text())
+    assert load_models([out]).decision == Decision(tuple(decision["bias"]), tuple(decision["begin"]))
 
 
 def test_what_is_tested_never_influences_its_model(poses: Path, pose_only, fold_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Several models as one, and the decision layer that comes with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cache as clip_cache
+from pipeline.model import checkpoint
+from pipeline.model.checkpoint import CheckpointError
+from pipeline.model.decision import Decision
+from pipeline.model.trained import load_trained
+from pipeline.predict.evaluation import EvaluateError, evaluate
+from pipeline.predict.models import checkpoints, load_models
+from pipeline.predict.stage import predict_clip
+from pipeline.train import stage
+from pipeline.train.run_folder import BEST, DECISION
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, quick, small_cache: Path) -> list[Path]:
+    """Two runs of other seeds, split by the same file."""
+    folder = tmp_path_factory.mktemp("runs")
+    for number in (1, 2):
+        split = {"split_file": str(folder / "1" / "split.csv")} if number == 2 else {}
+        stage.train(quick(seed=number, **split), cache=small_cache, out=folder / str(number), say=lambda _: None)
+    return [folder / "1", folder / "2"]
+
+
+def test_two_models_say_the_mean_of_their_probabilities_and_places(runs: list[Path], small_cache: Path) -> None:
+    clip = clip_cache.open(small_cache)[0]
+    alone = [predict_clip(load_models([run]), clip) for run in runs]
+    together = predict_clip(load_models(runs), clip)
+    mean = np.mean([prediction.probabilities for prediction in alone], axis=0)
+    np.testing.assert_allclose(together.probabilities, mean, atol=1e-5)
+    assert np.abs(alone[0].probabilities - alone[1].probabilities).max() > 1e-3  # they do differ
+    places = np.mean([prediction.xy_px for prediction in alone], axis=0)
+    np.testing.assert_allclose(together.xy_px, places, atol=1e-2)
+
+
+def test_a_folder_stands_for_its_models(runs: list[Path], tmp_path: Path) -> None:
+    assert checkpoints(runs[0]) == [runs[0] / BEST]
+    for fold, run in enumerate(runs, 1):
+        (tmp_path / f"fold-{fold}").mkdir()
+        (tmp_path / f"fold-{fold}" / BEST).symlink_to(run / BEST)
+    (tmp_path / "fold-1.old-1").mkdir()
+    (tmp_path / "fold-1.old-1" / BEST).symlink_to(runs[0] / BEST)
+    assert [file.parent.name for file in checkpoints(tmp_path)] == ["fold-1", "fold-2"]
+    trained = load_models([tmp_path])
+    names = list(trained.class_names)
+    values = {"bias": [0.5] * len(names), "begin": [2.0] * len(names), "class_names": names}
+    (tmp_path / DECISION).write_text(json.dumps(values))
+    assert load_models([tmp_path]).decision == Decision((0.5,) * len(names), (2.0,) * len(names))
+    (tmp_path / DECISION).write_text(json.dumps(values | {"class_names": names[::-1]}))
+    with pytest.raises(CheckpointError, match="other classes than the models beside it"):
+        load_models([tmp_path])
+    (tmp_path / DECISION).write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_models([tmp_path])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"empty: holds no best_model_multitask.pt"):
+        load_models([tmp_path / "empty"])
+
+
+def test_models_of_other_classes_do_not_predict_together(runs: list[Path], tmp_path: Path) -> None:
+    content = checkpoint.load(runs[1] / BEST)
+    content["class_names"] = content["class_names"][::-1]
+    checkpoint.save(tmp_path / "other.pt", content)
+    with pytest.raises(CheckpointError, match="other classes than"):
+        load_models([runs[0], tmp_path / "other.pt"])
+
+
+def test_the_decision_is_kept_in_the_checkpoint_and_told_beside_the_arg_max(
+    runs: list[Path], small_cache: Path, tmp_path: Path
+) -> None:
+    assert load_trained(runs[0] / BEST).decision is not None
+    result = evaluate([runs[0]], cache=small_cache, out=tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert result.decided is not None
+    assert scores["decided"]["macro_f1"] == pytest.approx(result.decided.macro_f1)
+    assert scores["model"]["macro_f1"] == pytest.approx(result.model.scores.macro_f1)
+
+
+def test_a_decision_that_costs_much_leaves_one_bout(runs: list[Path], small_cache: Path) -> None:
+    trained, clip = load_models([runs[0]]), clip_cache.open(small_cache)[0]
+    costly = Decision((0.0,) * len(trained.class_names), (1e6,) * len(trained.class_names))
+    assert len(set(predict_clip(dataclasses.replace(trained, decision=costly), clip).labels.tolist())) == 1
+    plain = predict_clip(dataclasses.replace(trained, decision=None), clip)
+    np.testing.assert_array_equal(plain.labels, plain.probabilities.argmax(1))
+
+
+def test_several_models_have_no_one_split_to_score(runs: list[Path], small_cache: Path) -> None:
+    with pytest.raises(EvaluateError, match="several models have no one split"):
+        evaluate(runs, cache=small_cache)
+    assert evaluate(runs, cache=small_cache, on="all").n_recordings == len(clip_cache.open(small_cache).recordings)

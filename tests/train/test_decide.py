@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.model.decision import log_probabilities, undecided
+from pipeline.train.decide import cross_fitted, fit_decision
+from pipeline.train.metrics import confusion, macro_f1, segment_f1
+
+
+def trial(seed: int, T: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Bouts of about 30 frames of three classes, and predictions of them that flicker and shun the last class."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.integers(0, 3, T // 30), 30)
+    logits = rng.normal(0, 1.5, (T, 3)) + 1.5 * np.eye(3)[labels] - [0, 0, 1.5]
+    return log_probabilities(logits.astype(np.float32), np.ones(T, bool)), labels
+
+
+def quality(said: list[np.ndarray], labels: list[np.ndarray]) -> tuple[float, float]:
+    frames = sum(confusion(t, p, 3) for t, p in zip(labels, said, strict=True))
+    return macro_f1(np.asarray(frames)), segment_f1(labels, said, 0.3)
+
+
+def test_a_fitted_decision_is_better_on_other_trials_too() -> None:
+    fitted_on, others = [trial(i) for i in range(6)], [trial(100 + i) for i in range(6)]
+    decision = fit_decision([t for t, _ in fitted_on], [labels for _, labels in fitted_on])
+    trials, labels = [t for t, _ in others], [labels for _, labels in others]
+    before, after = quality(undecided(3).labels_of(trials), labels), quality(decision.labels_of(trials), labels)
+    assert after[0] > before[0] + 0.1
+    assert after[1] > before[1] + 0.2
+
+
+def test_what_is_decided_of_a_group_does_not_depend_on_its_own_labels() -> None:
+    pairs = [trial(i) for i in range(6)]
+    trials, labels = [t for t, _ in pairs], [labels for _, labels in pairs]
+    groups = ["a", "a", "b", "b", "c", "c"]
+    said = cross_fitted(trials, labels, groups)
+    lied = [*labels[:2], *((ids + 1) % 3 for ids in labels[2:4]), *labels[4:]]
+    again = cross_fitted(trials, lied, groups)
+    for i in (2, 3):
+        np.testing.assert_array_equal(said[i], again[i])
+    assert any((a != b).any() for a, b in zip(said, again, strict=True))  # the others' decisions saw the lie
+
+
+def test_of_a_single_group_it_is_the_arg_max() -> None:
+    pairs = [trial(i) for i in range(2)]
+    said = cross_fitted([t for t, _ in pairs], [labels for _, labels in pairs], ["a", "a"])
+    for ids, (log_p_TN, _) in zip(said, pairs, strict=True):
+        np.testing.assert_array_equal(ids, log_p_TN.argmax(1))
+
+
+@pytest.mark.parametrize("parts", [2, 5, 9])
+def test_every_trial_is_decided_whatever_the_parts(parts: int) -> None:
+    pairs = [trial(i, 90) for i in range(5)]
+    said = cross_fitted([t for t, _ in pairs], [labels for _, labels in pairs], list("abcde"), parts)
+    assert [len(ids) for ids in said] == [90] * 5
