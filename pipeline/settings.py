@@ -190,6 +190,9 @@ class TrainSettings:
     )
     aug_hflip: float = setting(0.0, "augmentation", "probability of a horizontal flip", ge=0, le=1)
     aug_noise_std: float = setting(0.02, "augmentation", "Gaussian pixel noise, of the [0, 1] range", ge=0)
+    aug_kp_drop: float = setting(
+        0.0, "augmentation", "share of each keypoint's frames that are hidden, as if the tracking lost it", ge=0, lt=1
+    )
     aug_swap: float = setting(
         0.0, "augmentation", "probability that several animals exchange places; for --encoder none", ge=0, le=1
     )

@@ -18,6 +18,7 @@ from pipeline.model.frame_encoder import to_unit
 from pipeline.settings import TrainSettings
 from pipeline.train.batch import Batch
 
+LOST_FRAMES = 20
 P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3, 0.2
 
 
@@ -25,13 +26,15 @@ P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3,
 class Augmented:
     """What the network and the losses see.
 
-    frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) makes the pose features; xy_target, of the same
-    shape, has no jitter and is what the keypoint head learns. Both 0 where invisible. The rest as in Batch.
+    frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) and visible_input make the pose features;
+    xy_target and visible, of the same shapes, have no jitter and no lost points, and are what the keypoint head learns.
+    Coordinates are 0 where invisible. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
     xy_input: torch.Tensor
     xy_target: torch.Tensor
+    visible_input: torch.Tensor
     visible: torch.Tensor
     labels: torch.Tensor
     valid: torch.Tensor
@@ -43,7 +46,8 @@ class Draws:
     """What one sample of n valid frames drew.
 
     order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
-    noise_seed: None without noise. jitter: (n,K,2). animals: the animal that is shown in the place of each.
+    noise_seed: None without noise. jitter: (n,K,2). lost: (n,K) bool, where
+    the tracking is made to fail. animals: the animal that is shown in the place of each.
     """
 
     brightness: float
@@ -53,13 +57,14 @@ class Draws:
     noise_seed: int | None
     flip: bool
     jitter: np.ndarray
+    lost: np.ndarray
     animals: tuple[int, ...] = (0,)
 
 
 def plain(batch: Batch) -> Augmented:
     """The batch as it is, as validation sees it."""
     frames = None if batch.frames is None else to_unit(batch.frames)
-    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.labels, batch.valid, batch.when)
+    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.visible, batch.labels, batch.valid, batch.when)
 
 
 def augment(
@@ -80,7 +85,7 @@ def augment(
     mirrored = _mirrored(K, flip_pairs)
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
     when = None if batch.when is None else batch.when.clone()
-    jitter = torch.zeros_like(xy)
+    jitter, lost = torch.zeros_like(xy), torch.zeros_like(visible)
     for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
         order = torch.from_numpy(drawn.order).to(xy.device)
         shown = exchanged(groups, K, drawn.animals)
@@ -91,12 +96,14 @@ def augment(
         if when is not None and batch.when is not None:
             when[b, :n] = batch.when[b, order]
         jitter[b, :n] = torch.from_numpy(drawn.jitter).to(xy.device)
+        lost[b, :n] = torch.from_numpy(drawn.lost).to(xy.device)
         if drawn.flip:
             xy[b, ..., 0] = 1 - xy[b, ..., 0]
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
-    xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible[..., None], 0.0)
+    visible_input = visible & ~lost
+    xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible_input[..., None], 0.0)
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
-    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid, when)
+    return Augmented(frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when)
 
 
 def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
@@ -114,6 +121,8 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
 
+    lost = _lost(n, n_keypoints, settings.aug_kp_drop, np.random.default_rng((seed, 3)))
+
     order = (np.arange(n) - (shift if happens[4] < P_ROLL else 0)) % max(n, 1)
     dropped = settings.aug_temporal_drop if happens[2] < P_TEMPORAL_DROP else 0.0
     return Draws(
@@ -124,8 +133,20 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
         noise_seed=noise_seed if settings.aug_noise_std > 0 and happens[3] < P_NOISE else None,
         flip=bool(happens[5] < settings.aug_hflip),
         jitter=jitter,
+        lost=lost,
         animals=tuple(animals.tolist()) if swaps else tuple(range(n_animals)),
     )
+
+
+def _lost(n: int, n_keypoints: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(n,K) bool: about `share` of each keypoint's frames, in stretches of LOST_FRAMES on average, as trackers lose them."""
+    lost = np.zeros((n, n_keypoints), bool)
+    if share <= 0:
+        return lost
+    begins = rng.random((n, n_keypoints)) < -np.log1p(-share) / LOST_FRAMES  # so that overlaps leave the share
+    for frame, keypoint in np.argwhere(begins):
+        lost[frame : frame + 1 + int(rng.exponential(LOST_FRAMES)), keypoint] = True
+    return lost
 
 
 def _last_kept(chances: np.ndarray, share: float) -> np.ndarray:

@@ -220,7 +220,7 @@ class _Loop:
                 seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
                 seen = augment(batch, settings, seeds, self.flips, self.animals)
                 with _autocast(self.device, settings.amp):
-                    output = self.network(seen.frames, seen.xy_input, seen.visible, seen.valid, seen.when)
+                    output = self.network(seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when)
                 loss = losses.total(output, seen, self.class_weights_N, settings).total
                 self._update(loss, epoch, step)
                 if self.average:

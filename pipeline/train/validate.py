@@ -95,11 +95,13 @@ def _losses(outputs: list[Output], part: Part, class_weights_N: torch.Tensor, se
     logits_BTN = pad_sequence([output.logits_BTN for output in outputs], batch_first=True)
     places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
     xy_BTK2 = _padded([data.xy for data in part.data], 0)
+    visible_BTK = _padded([data.visible for data in part.data], False)
     target = Augmented(
         frames=None,
         xy_target=xy_BTK2,
         xy_input=xy_BTK2,
-        visible=_padded([data.visible for data in part.data], False),
+        visible_input=visible_BTK,
+        visible=visible_BTK,
         labels=_padded([data.labels for data in part.data], UNLABELLED),
         valid=_padded([np.ones(len(data.labels), bool) for data in part.data], False),
     )
