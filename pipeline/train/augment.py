@@ -139,7 +139,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
 
 
 def _lost(n: int, n_keypoints: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(n,K) bool: about `share` of each keypoint's frames, in stretches of LOST_FRAMES on average, as trackers lose them."""
+    """(n,K) bool: about `share` of each keypoint's frames, in stretches of about LOST_FRAMES, as trackers lose them."""
     lost = np.zeros((n, n_keypoints), bool)
     if share <= 0:
         return lost
