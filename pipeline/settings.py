@@ -185,7 +185,11 @@ class TrainSettings:
     aug_hflip: float = setting(0.0, "augmentation", "probability of a horizontal flip", ge=0, le=1)
     aug_noise_std: float = setting(0.02, "augmentation", "Gaussian pixel noise, of the [0, 1] range", ge=0)
     aug_swap: float = setting(
-        0.0, "augmentation", "probability that several animals exchange places; for --encoder none", ge=0, le=1
+        0.0,
+        "augmentation",
+        "probability that several animals are put in a random order; for --encoder none",
+        ge=0,
+        le=1,
     )
     aug_roll: int = setting(5, "augmentation", "largest circular shift in time, in frames", ge=0)
 

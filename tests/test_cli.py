@@ -29,9 +29,10 @@ TRAIN_FLAGS = {
     "--merge", "--train-T", "--val-T", "--kp-likelihood-thr", "--val-share", "--group-by", "--split-file",
     "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
     "--aug-swap", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap", "--focal-gamma", "--label-smoothing",
-    "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout", "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs",
-    "--lr-patience", "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience",
-    "--use-ema", "--ema-decay", "--amp", "--device",
+    "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout",
+    "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
+    "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",
+    "--ema-decay", "--amp", "--device",
 }  # fmt: skip
 HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"}
 

@@ -112,10 +112,10 @@ class PoseBranch(nn.Module):
     @torch.no_grad()
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Mean shape, and mean and spread of the features, of clips' (xy (T,K,2), visible (T,K))."""
-        if self.made.groups is None:
+        if self.made.groups is None or not tracks:
             return
         device = self.mean_F.device
-        tensors = [(torch.from_numpy(xy), torch.from_numpy(visible)) for xy, visible in tracks if len(xy)]
+        tensors = [(torch.from_numpy(xy), torch.from_numpy(visible)) for xy, visible in tracks]
         of_animals = [(xy[:, list(g)], visible[:, list(g)]) for xy, visible in tensors for g in self.made.groups]
         self.shape_n2.copy_(pose_motion.mean_shape(of_animals))
         n = total = squares = torch.zeros(len(self.mean_F), dtype=torch.float64)
