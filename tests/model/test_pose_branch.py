@@ -132,16 +132,37 @@ def test_the_graph_alone_has_nothing_to_fit() -> None:
 
 
 @torch.no_grad()
+def seen_by_linear(made: PoseBranch, xy: np.ndarray, visible: np.ndarray) -> torch.Tensor:
+    """What the linear layer is given for each frame, (T,...)."""
+    made.linear, linear = torch.nn.Identity(), made.linear
+    found = made(torch.from_numpy(xy)[None], torch.from_numpy(visible)[None])[0]
+    made.linear = linear
+    return found
+
+
 def test_a_wild_point_is_held_back() -> None:
-    made = branch()
+    made, (xy, visible) = branch(), tracks(1, hidden=0)[0]
     made.fit(tracks())
-    made.linear.weight.copy_(torch.zeros_like(made.linear.weight))
-    made.linear.weight[0, : len(made.mean_F)] = 1 / len(made.mean_F)
-    made.linear.bias.zero_()
-    (xy, visible), *_ = tracks(1, hidden=0)
     xy[30, 2] = (1, 0)
-    found = made(torch.from_numpy(xy)[None], torch.from_numpy(visible)[None])[0, :, 0]
-    assert found.abs().max() <= LARGEST
+    assert seen_by_linear(made, xy, visible).abs().max() == LARGEST
+
+
+def test_a_missing_feature_is_shown_as_the_mean() -> None:
+    made, (xy, visible) = branch(), tracks(1, hidden=0)[0]
+    made.fit(tracks())
+    visible[10:40, 1] = False
+    xy[~visible] = 0
+    inputs = seen_by_linear(made, xy, visible)
+    _, present = pose_motion.features(
+        torch.from_numpy(xy)[None], torch.from_numpy(visible)[None], GROUPS, made.shape_n2
+    )
+    missing = ~present[0, 25]
+    assert 0 < missing.sum() < len(missing)
+    assert (made.mean_F[missing] != 0).any()
+    assert (inputs[25, : len(missing)][missing] == 0).all()
+    assert (inputs[25, : len(missing)][~missing] != 0).all()
+    marks = torch.tensor([1.0, 0, 1, 1, 1, 1])
+    assert torch.equal(inputs[25, len(missing) :], torch.cat([marks, marks]))
 
 
 @torch.no_grad()

@@ -183,6 +183,11 @@ def test_points_that_coincide_have_a_place_and_no_heading(place: float) -> None:
     torch.testing.assert_close(found.middle, torch.full((1, 1, 2), place))
 
 
+def test_points_that_differ_by_rounding_have_no_heading() -> None:
+    xy = 0.3 + 1e-7 * torch.rand(1, 50, n, 2, generator=torch.Generator().manual_seed(0))
+    assert not fit(xy, all_visible(xy), SHAPE).turned.any()
+
+
 def test_a_small_animal_has_a_heading() -> None:
     turn = np.exp(-2.0j)
     found = fit(points(0.5 + 0.5j + 0.002 * turn * DRAWN)[None, None], torch.ones(1, 1, n, dtype=torch.bool), SHAPE)
