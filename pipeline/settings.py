@@ -194,7 +194,11 @@ class TrainSettings:
         0.0, "augmentation", "share of each keypoint's frames that are hidden, as if the tracking lost it", ge=0, lt=1
     )
     aug_swap: float = setting(
-        0.0, "augmentation", "probability that several animals exchange places; for --encoder none", ge=0, le=1
+        0.0,
+        "augmentation",
+        "probability that several animals are put in a random order; for --encoder none",
+        ge=0,
+        le=1,
     )
     aug_roll: int = setting(5, "augmentation", "largest circular shift in time, in frames", ge=0)
 

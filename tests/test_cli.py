@@ -24,14 +24,15 @@ PREPROCESS_FLAGS = {
     "--decoder",
 }  # fmt: skip
 TRAIN_FLAGS = {
-    "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-width", "--tcn-channels",
-    "--tcn-layers", "--tcn-kernel", "--pose-names", "--merge", "--train-T", "--val-T", "--kp-likelihood-thr",
-    "--val-share", "--group-by", "--split-file", "--kp-jitter-std", "--aug-brightness", "--aug-contrast",
-    "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std", "--aug-roll", "--rare-threshold-share",
-    "--rare-boost-cap", "--focal-gamma", "--label-smoothing", "--class-weight-power", "--lambda-kp", "--lambda-smooth",
-    "--dropout", "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs",
-    "--lr-patience", "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience",
-    "--use-ema", "--ema-decay", "--amp", "--device",
+    "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-features", "--time-input",
+    "--pose-width", "--tcn-channels", "--tcn-layers", "--tcn-kernel", "--tcn-stride", "--refine-stages", "--pose-names",
+    "--merge", "--train-T", "--val-T", "--kp-likelihood-thr", "--val-share", "--group-by", "--split-file",
+    "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
+    "--aug-swap", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap", "--focal-gamma", "--label-smoothing",
+    "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout",
+    "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
+    "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",
+    "--ema-decay", "--amp", "--device",
 }  # fmt: skip
 HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"}
 
@@ -208,6 +209,7 @@ def test_mistakes_get_one_line_and_an_exit_code(
         (["--pose-names", "snout=Nose"], "--pose-names snout=Nose: expected one of mouth"),
         (["--split-file", "no.csv"], "no.csv: cannot be read as a split"),
         (["--tcn-kernel", "4"], "expected an odd number of frames"),
+        (["--aug-swap", "0.5"], "--aug-swap 0.5: the frames would still show each animal in its own place"),
         (["--device", "cuda:77"], "--device cuda:77: not available here"),
         (["--resume"], "there is no run in run"),
         (["--resume", "--force"], "give one of them"),

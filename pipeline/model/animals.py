@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # What stands before the _ in names of one animal's two sides, which are no two animals.
 SIDES = frozenset({"l", "r", "left", "right", "front", "back", "fore", "hind", "upper", "lower", "inner", "outer"})
+# Places on a part: paw_L, paw_R, ear_L and ear_R are no paw and ear with the parts L and R.
+PLACES = SIDES | {"base", "tip", "mid", "middle", "center", "centre", "end", "root"}
 
 
 def animals(keypoint_names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Indices of each animal's keypoints, part by part in one order; one animal with all of them where names tell none.
 
     Several animals are named as tables of several individuals are read: <individual>_<bodypart>, each individual with
-    the same two or more body parts.
+    the same two or more body parts. Either may have a _ of its own.
     """
-    parts_of: dict[str, dict[str, int]] = {}
-    for index, name in enumerate(keypoint_names):
-        individual, _, part = name.partition("_")
-        parts_of.setdefault(individual, {})[part] = index
+    for n_words in range(1, max((name.count("_") for name in keypoint_names), default=0) + 1):
+        parts_of: dict[str, dict[str, int]] = {}
+        for index, name in enumerate(keypoint_names):
+            words = name.split("_")
+            parts_of.setdefault("_".join(words[:n_words]), {})["_".join(words[n_words:])] = index
+        if _several(parts_of):
+            first = next(iter(parts_of.values()))
+            return tuple(tuple(parts[part] for part in first) for parts in parts_of.values())
+    return (tuple(range(len(keypoint_names))),)
+
+
+def _several(parts_of: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether these are individuals and their body parts."""
     first = next(iter(parts_of.values()), {})
     alike = all(parts.keys() == first.keys() for parts in parts_of.values())
-    named = all(individual and individual.lower() not in SIDES for individual in parts_of)
-    if len(parts_of) > 1 and len(first) > 1 and "" not in first and alike and named:
-        return tuple(tuple(parts[part] for part in first) for parts in parts_of.values())
-    return (tuple(range(len(keypoint_names))),)
+    individuals = all(individual and not _any_of(SIDES, individual) for individual in parts_of)
+    body_parts = "" not in first and not all(_all_of(PLACES, part) for part in first)
+    return len(parts_of) > 1 and len(first) > 1 and alike and individuals and body_parts
+
+
+def _any_of(known: frozenset[str], name: str) -> bool:
+    return any(word.lower() in known for word in name.split("_"))
+
+
+def _all_of(known: frozenset[str], name: str) -> bool:
+    return all(word.lower() in known or word.isdigit() for word in name.split("_"))
 
 
 def exchanged(groups: Sequence[Sequence[int]], n_keypoints: int, order: Sequence[int]) -> list[int]:

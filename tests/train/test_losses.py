@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -14,12 +15,14 @@ from pipeline.train.losses import (
     HEAT_SPREAD,
     HEAT_WEIGHT,
     KEYPOINT_BETA,
+    TMSE_LARGEST,
     action_loss,
     class_weights,
     heat_loss,
     keypoint_loss,
     smoothness,
     total,
+    truncated_mse,
 )
 
 EVEN = torch.ones(5)
@@ -78,6 +81,36 @@ def test_smoothness_is_the_mean_change_between_valid_neighbours() -> None:
     assert smoothness(logits, valid) == pytest.approx((2 + 0) / 2)
     assert smoothness(logits[:, :1], valid[:, :1]) == 0
     assert smoothness(logits, torch.zeros_like(valid)) == 0
+
+
+@pytest.mark.parametrize("spread", [1.0, 6.0], ids=["small changes", "capped ones"])
+def test_truncated_mse_is_what_numpy_makes_of_it(spread: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = spread * torch.randn(3, 20, 5, generator=generator)
+    valid = torch.arange(20) < torch.tensor([[20], [13], [1]])
+    log_p = logits.double().numpy()
+    log_p = log_p - np.log(np.exp(log_p).sum(-1, keepdims=True))
+    expected = []
+    for b, length in enumerate((20, 13, 1)):
+        change = np.minimum(np.abs(np.diff(log_p[b, :length], axis=0)), TMSE_LARGEST)
+        expected.extend(np.square(change).ravel())
+    assert truncated_mse(logits, valid).item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_truncated_mse_is_capped_and_holds_the_frame_before_fixed() -> None:
+    sure = torch.tensor([[[30.0, -30.0], [-30.0, 30.0]]], requires_grad=True)
+    both = torch.ones(1, 2, dtype=torch.bool)
+    loss = truncated_mse(sure, both)
+    assert loss == TMSE_LARGEST**2
+    loss.backward()
+    assert (sure.grad == 0).all()  # a change of behaviour costs no more however sure it is
+    unsure = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
+    truncated_mse(unsure, both).backward()
+    assert (unsure.grad[0, 0] == 0).all()
+    assert (unsure.grad[0, 1] != 0).all()
+    for none in (torch.zeros(1, 2, dtype=torch.bool), torch.tensor([[True, False]])):
+        assert truncated_mse(unsure, none) == 0
+    assert truncated_mse(unsure[:, :1], both[:, :1]) == 0
 
 
 def heat_at(x: int, y: int, H: int = 4, W: int = 8) -> torch.Tensor:
@@ -150,21 +183,35 @@ def sample(labels: torch.Tensor) -> tuple[Output, Augmented]:
 
 def test_total_is_the_weighted_sum() -> None:
     output, target = sample(example()[1])
-    found = total(output, target, EVEN, TrainSettings(lambda_kp=2.0, lambda_smooth=0.3))
-    torch.testing.assert_close(found.total, found.action + 2.0 * found.kp + 0.3 * found.smooth)
-    assert min(found.action, found.kp, found.smooth) > 0
+    found = total(output, target, EVEN, TrainSettings(lambda_kp=2.0, lambda_smooth=0.3, lambda_tmse=0.7))
+    torch.testing.assert_close(found.total, found.action + 2.0 * found.kp + 0.3 * found.smooth + 0.7 * found.tmse)
+    assert min(found.action, found.kp, found.smooth, found.tmse) > 0
     assert total(replace(output, xy_BTK2=None), target, EVEN, TrainSettings()).kp == 0
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"focal_gamma": 1.0}, {"label_smoothing": 0.0}, {"lambda_kp": 0.5}, {"lambda_smooth": 0.1}],
+    [{"focal_gamma": 1.0}, {"label_smoothing": 0.0}, {"lambda_kp": 0.5}, {"lambda_smooth": 0.1}, {"lambda_tmse": 0.1}],
     ids=str,
 )
 def test_each_setting_changes_the_total(change: dict[str, float]) -> None:
     output, target = sample(example()[1])
     settings = TrainSettings()
     assert total(output, target, EVEN, settings).total != total(output, target, EVEN, replace(settings, **change)).total
+
+
+def test_losses_are_means_over_the_stages_and_reach_each_of_them() -> None:
+    output, target = sample(example()[1])
+    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.7)
+    stages = [torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(i), requires_grad=True) for i in range(3)]
+    found = total(replace(output, unrefined=tuple(stages[:2]), logits_BTN=stages[2]), target, EVEN, settings)
+    each = [total(replace(output, logits_BTN=stage), target, EVEN, settings) for stage in stages]
+    for name in ("action", "smooth", "tmse", "total"):
+        torch.testing.assert_close(getattr(found, name), sum(getattr(loss, name) for loss in each) / 3)
+    assert found.kp == each[0].kp
+    found.total.backward()
+    labelled = target.labels >= 0
+    assert all((stage.grad[labelled] != 0).any(-1).all() for stage in stages)
 
 
 def test_jitter_of_the_input_never_reaches_the_keypoint_loss() -> None:

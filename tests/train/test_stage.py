@@ -19,8 +19,9 @@ from cache import CacheError
 from cache.zarr_store import ZarrReader
 from pipeline.model import checkpoint
 from pipeline.model.infer import infer
+from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
-from pipeline.settings import Keep, TrainSettings
+from pipeline.settings import Keep, SettingsError, TrainSettings
 from pipeline.train import stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
@@ -59,6 +60,12 @@ def test_the_console_says_what_was_promised(small_cache: Path, quick, tmp_path: 
         rf"saved: .*{BEST}",
     ):
         assert pd.Series([text]).str.contains(start).item(), start
+
+
+def test_it_learns_behaviour_from_motion_alone(small_cache: Path, quick, tmp_path: Path) -> None:
+    off = {"head_dropout": 0.0, "dropout": 0.0, "kp_jitter_std": 0.002}
+    run(small_cache, tmp_path / "run", quick(epochs=8, encoder="none", pose_features="motion", **off))
+    assert pd.read_csv(tmp_path / "run" / HISTORY)["val_macro_f1"].max() > 0.6  # always saying rest scores 0.25
 
 
 def test_it_learns_behaviour_and_keypoints(small_cache: Path, quick, tmp_path: Path) -> None:
@@ -133,7 +140,15 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
 """
 
 
-@pytest.mark.parametrize("extra", [{}, {"use_ema": True, "lr_schedule": "plateau", "lr_patience": 0}], ids=["", "ema"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"use_ema": True, "lr_schedule": "plateau", "lr_patience": 0},
+        {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 1, "lambda_tmse": 0.15},
+    ],
+    ids=["", "ema", "motion"],
+)
 def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path: Path, extra: dict) -> None:
     settings = quick(epochs=4, **extra)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
@@ -457,7 +472,8 @@ def test_the_plain_cross_entropy_is_torchs(small_cache: Path, quick, tmp_path: P
 # For every training setting: another value, and what it must change. `losses`: the figures of the run.
 CHANGES = {
     "model_type": "action_only", "encoder": "none", "freeze_encoder_epochs": 2, "encoder_width": 24, "pose_width": 24,
-    "tcn_channels": 24, "tcn_layers": 2, "tcn_kernel": 5, "pose_names": "mouth=tail_base,tail_base=mouth",
+    "pose_features": "motion", "time_input": "clip", "tcn_channels": 24, "tcn_layers": 2, "tcn_kernel": 5,
+    "tcn_stride": 3, "refine_stages": 1, "lambda_tmse": 5.0, "pose_names": "mouth=tail_base,tail_base=mouth",
     "merge": "none", "train_T": 16, "val_T": 12, "kp_likelihood_thr": 0.97, "val_share": 0.5, "kp_jitter_std": 0.2,
     "aug_brightness": 0.9, "aug_contrast": 0.9, "aug_temporal_drop": 0.5, "aug_hflip": 1.0, "aug_noise_std": 0.3,
     "aug_roll": 0, "rare_threshold_share": 0.5, "focal_gamma": 0.0, "label_smoothing": 0.4, "class_weight_power": 0.0,
@@ -481,6 +497,7 @@ ELSEWHERE = {
     "split_file": "test_a_saved_split_is_used",
     "device": "test_a_device_that_is_not_there_is_said",
     "amp": "only on CUDA",
+    "aug_swap": "test_animals_that_exchange_places_change_the_run",
 }
 
 
@@ -515,6 +532,65 @@ def test_a_setting_that_needs_another_changes_the_run(figures, name: str) -> Non
     others, value = TOGETHER[name]
     before, after = figures(**others), figures(**others, **{name: value})
     assert before.shape != after.shape or not np.array_equal(before, after, equal_nan=True)
+
+
+MICE = ("m1_nose", "m1_ear", "m1_tail", "m2_nose", "m2_ear", "m2_tail")
+
+
+@pytest.fixture(scope="session")
+def two_mice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small cache with keypoints that are named as those of two animals; not to be changed."""
+    return write_small_cache(tmp_path_factory.mktemp("mice") / "cache", frames=False, keypoint_names=MICE)
+
+
+def test_animals_that_exchange_places_change_the_run(two_mice: Path, quick, tmp_path: Path) -> None:
+    for name, share in (("off", 0.0), ("on", 1.0)):
+        lines = run(two_mice, tmp_path / name, quick(encoder="none", aug_swap=share))
+        assert "[info] 2 animals of 3 keypoints each, by their names (m1_nose, m2_nose ...)" in lines
+    shown = [pd.read_csv(tmp_path / name / HISTORY)["shown_loss"] for name in ("off", "on")]
+    assert (shown[0] != shown[1]).all()
+
+
+def test_frames_would_still_show_animals_in_their_own_places(small_cache: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        run(small_cache, tmp_path / "run", quick(aug_swap=0.5))
+    assert str(caught.value) == (
+        "--aug-swap 0.5: the frames would still show each animal in its own place; use it with --encoder none"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_graph_without_its_parts_is_refused_and_motion_said(two_mice: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(PoseFeaturesError, match=r"^--pose-features graph: the pose graph lacks mouth, tail_base, L_"):
+        run(two_mice, tmp_path / "run", quick(encoder="none", pose_features="graph"))
+    assert not (tmp_path / "run").exists()
+    for features, said in (("auto", True), ("motion", False)):
+        lines: list[str] = []
+        prepare(clip_cache.open(two_mice), quick(encoder="none", pose_features=features), lines.append)
+        assert any("Motion features, which need no names, are used" in line for line in lines) == said
+
+
+@pytest.mark.parametrize("extra", [{}, {"use_ema": True}], ids=["", "ema"])
+def test_a_motion_models_checkpoint_holds_what_was_fitted_and_predicts_the_same(
+    two_mice: Path, quick, tmp_path: Path, extra: dict
+) -> None:
+    settings = quick(encoder="none", tcn_stride=2, refine_stages=1, time_input="clip", **extra)
+    run(two_mice, tmp_path / "run", settings)
+    data = prepare(clip_cache.open(two_mice), settings, lambda line: None)
+    branch = PoseBranch(pose_set(MICE, {}, "auto", "clip"), 6, 16)
+    branch.fit([(clip.xy, clip.visible) for clip in data.train.data])
+    assert branch.shape_n2.any()
+    for file in (BEST, LAST):
+        weights = checkpoint.load(tmp_path / "run" / file)["weights"]
+        for name in ("shape_n2", "mean_F", "spread_F"):
+            assert torch.equal(weights[f"pose.{name}"], getattr(branch, name))
+    trained = load_trained(tmp_path / "run" / BEST)
+    weights_N = class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
+    again = evaluate(trained.network, data.val, data.merge.names, weights_N, settings)
+    best = checkpoint.load(tmp_path / "run" / BEST)
+    assert again.scores.as_dict() == best["scores"]
+    history = pd.read_csv(tmp_path / "run" / HISTORY)
+    assert again.loss == pytest.approx(history["val_loss"].iloc[best["epoch"] - 1], rel=1e-6)
 
 
 def test_a_saved_split_is_used(small_cache: Path, quick, tmp_path: Path) -> None:

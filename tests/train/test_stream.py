@@ -32,7 +32,9 @@ def write_cache(path: Path, store: str = "zarr", frames: bool = True, channels: 
             write_recording(cache, recording, lengths, keypoints, number % 4 - 1, geometry, pixels)
 
 
-def write_recording(cache, recording, lengths, keypoints, labels, geometry, frames=None, intact=None) -> None:
+def write_recording(
+    cache, recording, lengths, keypoints, labels, geometry, frames=None, intact=None, crop_start=0, stim_frame=None
+) -> None:
     n = len(labels)
     edges = np.cumsum([0, *lengths]).tolist()
     writer = cache.writer(recording)
@@ -48,7 +50,9 @@ def write_recording(cache, recording, lengths, keypoints, labels, geometry, fram
         decoder=None if frames is None else "pyav",
         keypoint_names=KEYPOINTS[: keypoints.shape[1]],
         class_names=CLASSES,
-        clips=tuple(ClipRows(i + 1, a, b, a, 0) for i, (a, b) in enumerate(pairwise(edges))),
+        clips=tuple(
+            ClipRows(i + 1, a, b, a, crop_start, stim_frame=stim_frame) for i, (a, b) in enumerate(pairwise(edges))
+        ),
         fingerprints={},
     )
     arrays = {"frame_index": np.arange(n, dtype=np.int32), "time_s": np.arange(n) / 30}
@@ -100,11 +104,16 @@ def test_frames_keypoints_and_labels_are_those_of_the_window(clips, batch_size, 
                 assert (batch.frames[b, :n].numpy() == numbered(number)).all()
                 assert batch.labels[b, :n].tolist() == (number % 4 - 1).tolist()
                 assert batch.xy[b, :n, 1, 0].numpy() == pytest.approx(number / 1000, abs=1e-6)
+                assert batch.when[b, :n, 0].tolist() == list(range(window.start, window.stop))
+                last = LENGTHS[window.clip] - 1
+                assert batch.when[b, :n, 1].tolist() == [last - t for t in range(window.start, window.stop)]
+                assert batch.when[b, :n, 2].isnan().all()
                 # the padding is no data, whatever the buffer held before
                 assert not batch.frames[b, n:].any()
                 assert (batch.labels[b, n:] == -1).all()
                 assert not batch.visible[b, n:].any()
                 assert not batch.xy[b, n:].any()
+                assert batch.when[b, n:].isnan().all()
                 seen.append(window)
     assert seen == windows
     assert len(stream) == -(-len(windows) // batch_size)
@@ -160,7 +169,8 @@ def test_large_windows_get_fewer_buffers(clips, monkeypatch):
 
 def test_an_error_in_a_thread_reaches_the_loop_in_its_turn(clips):
     windows = [Window(0, 0, 20), Window(0, 60, 71), Window(0, 0, 20)]
-    data = [ClipData(np.zeros(71, np.int64), np.zeros((71, 2, 2), np.float32), np.zeros((71, 2), bool))]
+    when = np.zeros((71, 3), np.float32)
+    data = [ClipData(np.zeros(71, np.int64), np.zeros((71, 2, 2), np.float32), np.zeros((71, 2), bool), when)]
     stream = iter(Stream(clips[:1], data, windows, 1, "cpu"))
     next(stream)
     with pytest.raises(IndexError, match=r"frames \[60, 71\) of a clip of 70 frames"):
@@ -271,6 +281,30 @@ def test_a_damaged_frame_is_unlabelled_and_shows_no_keypoint(tmp_path):
     assert data.visible.tolist() == [[good, good] for good in intact]
     assert not data.xy[~intact].any()
     assert clip.labels.tolist() == [0, 1, 1, 2, -1]
+
+
+@pytest.mark.parametrize(
+    ("crop_start", "stim_frame", "first"),
+    [(15, 60, -45), (0, 60, -60), (15, 0, 15), (15, None, None)],
+    ids=["the clip begins later", "from the start on", "before the clip", "not known"],
+)
+def test_the_stimulus_is_counted_from_the_trials_start(tmp_path, crop_start, stim_frame, first):
+    """Trials of 360 frames of which the clip is [15:360]: the stimulus at frame 60 is the clip's frame 45."""
+    n = 360 - crop_start
+    with clip_cache.create(tmp_path / "CACHE") as cache:
+        rows = np.zeros(2 * n, int), Geometry.pose_only(20, 10)
+        keypoints = np.full((2 * n, 2, 3), 0.5, np.float32)
+        write_recording(cache, "r", [n, n], keypoints, *rows, crop_start=crop_start, stim_frame=stim_frame)
+    for clip in clip_cache.open(tmp_path / "CACHE"):
+        when = load_clip(clip, make_merge(CLASSES, "none"), 0.0).when
+        assert when.dtype == np.float32
+        assert when[:, 0].tolist() == list(range(n))
+        assert when[:, 1].tolist() == list(range(n))[::-1]
+        if first is None:
+            assert np.isnan(when[:, 2]).all()
+        else:
+            assert when[:, 2].tolist() == list(range(first, first + n))
+            assert np.flatnonzero(when[:, 2] == 0).tolist() == ([-first] if first <= 0 else [])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
