@@ -6,6 +6,7 @@ Axes: B batch, T frames, n valid frames of a sample, C channels, H, W, K keypoin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Augmented:
     """What the network and the losses see.
 
     frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) makes the pose features; xy_target, of the same
-    shape, has no jitter and is what the keypoint head learns. Both 0 where invisible. The rest as in Batch.
+    shape, has no jitter and is what the keypoint head learns. Both 0 where invisible. view_moved (B,4): how each
+    sample's view is moved, see `View.moved`. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
@@ -36,6 +38,7 @@ class Augmented:
     labels: torch.Tensor
     valid: torch.Tensor
     when: torch.Tensor | None = None
+    view_moved: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Draws:
     """What one sample of n valid frames drew.
 
     order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
-    noise_seed: None without noise. jitter: (n,K,2). animals: the animal that is shown in the place of each.
+    noise_seed: None without noise. jitter: (n,K,2). animals: the animal that is shown in the place of each. view: its
+    shift by x and y in its sides, its turn in radians, and the logarithm of its zoom.
     """
 
     brightness: float
@@ -54,6 +58,7 @@ class Draws:
     flip: bool
     jitter: np.ndarray
     animals: tuple[int, ...] = (0,)
+    view: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
 
 
 def plain(batch: Batch) -> Augmented:
@@ -96,7 +101,8 @@ def augment(
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
     xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible[..., None], 0.0)
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
-    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid, when)
+    view_moved = torch.tensor([drawn.view for drawn in draws], device=xy.device)
+    return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid, when, view_moved)
 
 
 def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
@@ -113,6 +119,8 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     jitter = rng.standard_normal((n, n_keypoints, 2), dtype=np.float32) * np.float32(settings.kp_jitter_std)
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
+    moves = np.random.default_rng((seed, 3)).uniform(-1, 1, 4)
+    largest = [settings.aug_view_shift] * 2 + [math.radians(settings.aug_view_turn), math.log1p(settings.aug_view_zoom)]
 
     order = (np.arange(n) - (shift if happens[4] < P_ROLL else 0)) % max(n, 1)
     dropped = settings.aug_temporal_drop if happens[2] < P_TEMPORAL_DROP else 0.0
@@ -125,6 +133,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
         flip=bool(happens[5] < settings.aug_hflip),
         jitter=jitter,
         animals=tuple(animals.tolist()) if swaps else tuple(range(n_animals)),
+        view=tuple((moves * largest).tolist()),
     )
 
 
