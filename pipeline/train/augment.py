@@ -28,7 +28,7 @@ class Augmented:
 
     frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) makes the pose features; xy_target, of the same
     shape, has no jitter and is what the keypoint head learns. Both 0 where invisible. view_moved (B,4): how each
-    sample's view is moved, see `View.moved`. The rest as in Batch.
+    sample's view is moved (see `View.moved`), None where all of a frame is seen. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
@@ -101,7 +101,8 @@ def augment(
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
     xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible[..., None], 0.0)
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
-    view_moved = torch.tensor([drawn.view for drawn in draws], device=xy.device)
+    moved = [drawn.view for drawn in draws]
+    view_moved = None if settings.view == "full" else torch.tensor(moved, device=xy.device)
     return Augmented(frames, xy_input, xy_target, visible, labels, batch.valid, when, view_moved)
 
 
