@@ -223,6 +223,18 @@ def test_keypoints_are_given_in_the_whole_picture() -> None:
     torch.testing.assert_close(output.xy_BTK2, output.view.middle[:, :, None].expand(-1, -1, K, -1))
 
 
+@torch.no_grad()
+def test_a_checkpoint_makes_the_same_views() -> None:
+    network, (xy, visible) = make(view_span=3.0), walk()
+    again = Network(NetworkConfig(**dataclasses.asdict(network.config))).eval()
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(vars(again.view_of(xy, visible)), vars(network.view_of(xy, visible)))
+    frames, valid = to_unit(frames_of(60)), torch.ones(1, 60, dtype=torch.bool)
+    expected = network(frames, xy, visible, valid).logits_BTN
+    torch.testing.assert_close(again(frames, xy, visible, valid).logits_BTN, expected)
+    assert not torch.equal(make(view_span=5.0)(frames, xy, visible, valid).logits_BTN, expected)
+
+
 def batch(n: int = 30) -> Batch:
     xy, visible = walk(n)
     return Batch(
