@@ -130,7 +130,7 @@ class TrainSettings:
         "model",
         "what the encoder sees of a frame; animal: a square that follows the keypoints and turns with the animal, all "
         "of it larger and in the same place. Keypoints are then not found from pixels alone: the square shows where "
-        "the given ones are",
+        "the given ones are. It doesn't show that the animal walks: --pose-features motion or both do",
         choices=("full", "animal"),
     )
     view_size: int = setting(64, "model", "side of the animal's view in pixels", ge=16)
