@@ -125,6 +125,21 @@ class TrainSettings:
     encoder: str = setting(
         "cnn", "model", "frame encoder: cnn, efficientnet_lite0, hf:<name or folder>, or none (pose alone)"
     )
+    view: str = setting(
+        "full",
+        "model",
+        "what the encoder sees of a frame; animal: a square that follows the keypoints and turns with the animal, all "
+        "of it larger and in the same place. Keypoints are then not found from pixels alone: the square shows where "
+        "the given ones are. It doesn't show that the animal walks: --pose-features motion or both do",
+        choices=("full", "animal"),
+    )
+    view_size: int = setting(64, "model", "side of the animal's view in pixels", ge=16)
+    view_span: float = setting(
+        4.0,
+        "model",
+        "side of the animal's view in body sizes, the root mean square distance of the keypoints from their middle",
+        gt=0,
+    )
     freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
     encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)
     pose_features: str = setting(
@@ -199,6 +214,15 @@ class TrainSettings:
         "probability that several animals are put in a random order; for --encoder none",
         ge=0,
         le=1,
+    )
+    aug_view_shift: float = setting(
+        0.05, "augmentation", "--view animal: largest shift of a sample's view, in its sides", ge=0, le=1
+    )
+    aug_view_turn: float = setting(
+        10.0, "augmentation", "--view animal: largest turn of a sample's view, in degrees", ge=0, le=180
+    )
+    aug_view_zoom: float = setting(
+        0.1, "augmentation", "--view animal: a sample's view is larger or smaller by a factor up to 1 + this", ge=0
     )
     aug_roll: int = setting(5, "augmentation", "largest circular shift in time, in frames", ge=0)
 

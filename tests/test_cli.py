@@ -28,7 +28,9 @@ TRAIN_FLAGS = {
     "--pose-width", "--tcn-channels", "--tcn-layers", "--tcn-kernel", "--tcn-stride", "--refine-stages", "--pose-names",
     "--merge", "--train-T", "--val-T", "--kp-likelihood-thr", "--val-share", "--group-by", "--split-file",
     "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
-    "--aug-swap", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap", "--focal-gamma", "--label-smoothing",
+    "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
+    "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--aug-view-shift",
+    "--aug-view-turn", "--aug-view-zoom",
     "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout",
     "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
     "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",
@@ -79,7 +81,17 @@ def flags_of(command: str) -> set[str]:
         ),
         (
             "predict",
-            {"--model", "--out", "--videos", "--dlc", "--dlc-scorer", "--prefer-filtered", "--device", "--help"}
+            {
+                "--model",
+                "--out",
+                "--videos",
+                "--dlc",
+                "--dlc-scorer",
+                "--prefer-filtered",
+                "--device",
+                "--help",
+                "--decision",
+            }
             | {"--workers", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),

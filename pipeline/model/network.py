@@ -5,7 +5,7 @@ Axes: B batch, T frames, C channels, H, W, K keypoints, N classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.model.encoder import make_encoder
 from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
 from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
+from pipeline.model.view import AnimalView, View
 
 # Few, since a handful of probabilities is all that a refinement sees.
 REFINE_CHANNELS = 64
@@ -37,6 +38,9 @@ class NetworkConfig:
     img_size: int = 224
     encoder: str = "cnn"
     encoder_width: int = 128
+    view: str = "full"
+    view_size: int = 64
+    view_span: float = 4.0
     pose_features: str = "auto"
     time_input: str = "none"
     pose_width: int = 64
@@ -55,6 +59,8 @@ class NetworkConfig:
 class Output:
     """logits_BTN of the classes; xy_BTK2 in [0, 1] of the padded square, None without a keypoint head.
 
+    view: what the encoder saw of each frame, None if all of it. xy_BTK2 may then lie outside of the square, where a
+    view reaches beyond it, and log_heat_BTKHW is over the view.
     log_heat_BTKHW: the encoder's attention to each keypoint (see Encoded), to learn from; None of a clip in chunks.
     unrefined: logits_BTN before each refinement, to learn from.
     """
@@ -63,22 +69,26 @@ class Output:
     xy_BTK2: torch.Tensor | None
     log_heat_BTKHW: torch.Tensor | None = None
     unrefined: tuple[torch.Tensor, ...] = ()
+    view: View | None = None
 
 
 class Network(nn.Module):
     """Frame encoder and pose features, joined -> TCN -> action head (and its refinements) and keypoint head.
 
     The keypoint head moves the places where the encoder sees the keypoints. Without an encoder there is none: the pose
-    features hold no places to learn it from.
+    features hold no places to learn it from. With a view that follows the animal the encoder sees that alone: the
+    keypoints that are given say where the view is, so those found in it are not found from pixels alone.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         K = len(config.keypoint_names)
         n_places = K if config.multitask else 0
+        side = config.img_size if config.view == "full" else config.view_size
         self.encoder = make_encoder(
-            config.encoder, config.channels, config.encoder_width, n_places, config.img_size, config.encoder_spec
+            config.encoder, config.channels, config.encoder_width, n_places, side, config.encoder_spec
         )
+        self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
         made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
         self.pose = PoseBranch(made, K, config.pose_width)
         width = config.pose_width + (self.encoder.width if self.encoder else 0)
@@ -89,6 +99,21 @@ class Network(nn.Module):
         self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
+    def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """What is found once, of training clips' (xy (T,K,2), visible (T,K)), and not learned."""
+        self.pose.fit(tracks)
+        if self.animal_view is not None:
+            self.animal_view.fit(tracks)
+
+    def view_of(
+        self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, moved_B4: torch.Tensor | None = None
+    ) -> View | None:
+        """Where the encoder looks, moved as `View.moved` has it; None where it sees all of each frame."""
+        if self.animal_view is None:
+            return None
+        view = self.animal_view(xy_BTK2, visible_BTK)
+        return view if moved_B4 is None else view.moved(moved_B4)
+
     def forward(
         self,
         frames_BTCHW: torch.Tensor | None,
@@ -96,14 +121,19 @@ class Network(nn.Module):
         visible_BTK: torch.Tensor,
         valid_BT: torch.Tensor,
         when_BT3: torch.Tensor | None = None,
+        view: View | None = None,
     ) -> Output:
-        """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES."""
+        """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES.
+
+        view: of `view_of`; None: that of these keypoints.
+        """
+        view = view or self.view_of(xy_BTK2, visible_BTK)
         encoded = None
         if self.encoder is not None:
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
-            encoded = self.encoder(frames_BTCHW)
-        return self._decode(encoded, xy_BTK2, visible_BTK, valid_BT, when_BT3)
+            encoded = self.encoder(self._seen(frames_BTCHW, view))
+        return self._decode(encoded, view, xy_BTK2, visible_BTK, valid_BT, when_BT3)
 
     @torch.inference_mode()
     def predict_clip(
@@ -113,23 +143,36 @@ class Network(nn.Module):
         visible_TK: torch.Tensor,
         when_T3: torch.Tensor | None = None,
     ) -> Output:
-        """One clip of any length, B = 1: frames encoded chunk by chunk, the TCN once over all of it.
+        """One clip of any length, B = 1: frames encoded chunk by chunk, the views and the TCN once over all of it.
 
         chunks: uint8 (n,H,W,C) each, in order, T frames together; None without an encoder. Call `eval()` before.
         """
         device = self.action.weight.device
-        encoded = self._encode_chunks(chunks or (), device) if self.encoder is not None else None
+        xy_BTK2, visible_BTK = xy_TK2[None].to(device), visible_TK[None].to(device)
+        view = self.view_of(xy_BTK2, visible_BTK)
+        encoded = self._encode_chunks(chunks or (), view, device) if self.encoder is not None else None
         if encoded is not None and encoded.features.shape[1] != len(xy_TK2):
             raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded.features.shape[1]} frames")
         valid_BT = torch.ones(1, len(xy_TK2), dtype=torch.bool, device=device)
         when_BT3 = None if when_T3 is None else when_T3[None].to(device)
-        return self._decode(encoded, xy_TK2[None].to(device), visible_TK[None].to(device), valid_BT, when_BT3)
+        return self._decode(encoded, view, xy_BTK2, visible_BTK, valid_BT, when_BT3)
 
-    def _encode_chunks(self, chunks: Iterable[torch.Tensor | np.ndarray], device: torch.device) -> Encoded:
+    def _seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
+        if self.animal_view is None or view is None:
+            return frames_BTCHW
+        return self.animal_view.pictures(frames_BTCHW, view)
+
+    def _encode_chunks(
+        self, chunks: Iterable[torch.Tensor | np.ndarray], view: View | None, device: torch.device
+    ) -> Encoded:
+        """The frame before a chunk is seen in its own view, as within a chunk."""
         assert self.encoder is not None
-        encoded, previous_BCHW = [], None
+        encoded, previous_BCHW, start = [], None, 0
         for chunk in chunks:
-            frames_BTCHW = to_unit(torch.as_tensor(chunk).to(device))[None]
+            stop = start + len(chunk)
+            here = None if view is None else view[start:stop]
+            frames_BTCHW = self._seen(to_unit(torch.as_tensor(chunk).to(device))[None], here)
+            start = stop
             found = self.encoder(frames_BTCHW, previous_BCHW)
             previous_BCHW = frames_BTCHW[:, -1]
             encoded.append(Encoded(found.features, found.places))
@@ -141,6 +184,7 @@ class Network(nn.Module):
     def _decode(
         self,
         encoded: Encoded | None,
+        view: View | None,
         xy_BTK2: torch.Tensor,
         visible_BTK: torch.Tensor,
         valid_BT: torch.Tensor,
@@ -164,8 +208,9 @@ class Network(nn.Module):
             # Where the encoder sees them, moved by what the pose and the frames before and after say. A mean of cells'
             # centres lies half a cell or more from 0 and 1, where the logit is infinite.
             moved_BTK2 = stretched(self.keypoints(h_BSC), T, stride).unflatten(-1, (-1, 2))
-            xy_BTK2 = (encoded.places.logit() + moved_BTK2).sigmoid()
-            return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined))
+            places_BTK2 = (encoded.places.logit() + moved_BTK2).sigmoid()
+            xy_BTK2 = places_BTK2 if view is None else view.back(places_BTK2)
+            return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined), view)
 
 
 class Refinement(nn.Module):

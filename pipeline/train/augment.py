@@ -6,6 +6,7 @@ Axes: B batch, T frames, n valid frames of a sample, C channels, H, W, K keypoin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class Augmented:
 
     frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) and visible_input make the pose features;
     xy_target and visible, of the same shapes, have no jitter and no lost points, and are what the keypoint head learns.
-    Coordinates are 0 where invisible. The rest as in Batch.
+    Coordinates are 0 where invisible. view_moved (B,4): how each sample's view is moved (see `View.moved`), None where
+    all of a frame is seen. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
@@ -39,6 +41,7 @@ class Augmented:
     labels: torch.Tensor
     valid: torch.Tensor
     when: torch.Tensor | None = None
+    view_moved: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Draws:
     """What one sample of n valid frames drew.
 
     order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
-    noise_seed: None without noise. jitter: (n,K,2). lost: (n,K) bool, where
-    the tracking is made to fail. animals: the animal that is shown in the place of each.
+    noise_seed: None without noise. jitter: (n,K,2). lost: (n,K) bool, where the tracking is made to fail. animals: the
+    animal that is shown in the place of each. view: its shift by x and y in its sides, its turn in radians, and the
+    logarithm of its zoom.
     """
 
     brightness: float
@@ -59,6 +63,7 @@ class Draws:
     jitter: np.ndarray
     lost: np.ndarray
     animals: tuple[int, ...] = (0,)
+    view: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
 
 
 def plain(batch: Batch) -> Augmented:
@@ -103,7 +108,9 @@ def augment(
     visible_input = visible & ~lost
     xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible_input[..., None], 0.0)
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
-    return Augmented(frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when)
+    moved = [drawn.view for drawn in draws]
+    view_moved = None if settings.view == "full" else torch.tensor(moved, device=xy.device)
+    return Augmented(frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved)
 
 
 def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
@@ -120,8 +127,10 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     jitter = rng.standard_normal((n, n_keypoints, 2), dtype=np.float32) * np.float32(settings.kp_jitter_std)
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
+    moves = np.random.default_rng((seed, 3)).uniform(-1, 1, 4)
+    largest = [settings.aug_view_shift] * 2 + [math.radians(settings.aug_view_turn), math.log1p(settings.aug_view_zoom)]
 
-    lost = _lost(n, n_keypoints, settings.aug_kp_drop, np.random.default_rng((seed, 3)))
+    lost = _lost(n, n_keypoints, settings.aug_kp_drop, np.random.default_rng((seed, 4)))
 
     order = (np.arange(n) - (shift if happens[4] < P_ROLL else 0)) % max(n, 1)
     dropped = settings.aug_temporal_drop if happens[2] < P_TEMPORAL_DROP else 0.0
@@ -135,6 +144,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
         jitter=jitter,
         lost=lost,
         animals=tuple(animals.tolist()) if swaps else tuple(range(n_animals)),
+        view=tuple((moves * largest).tolist()),
     )
 
 

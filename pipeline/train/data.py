@@ -15,6 +15,7 @@ from cache import Cache, CacheError, Clip, RecordingMeta
 from pipeline.model import pose_graph
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
+from pipeline.model.view import check_keypoints
 from pipeline.settings import Keep, SettingsError, TrainSettings, parse_map
 from pipeline.train import keep
 from pipeline.train.augment import without_partner
@@ -130,6 +131,8 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
             f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
             "use it with --encoder none"
         )
+    if settings.view == "animal" and settings.encoder == "none":
+        raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
     check_pattern(settings.group_by)
     if settings.split_file:
         read_split(Path(settings.split_file))
@@ -215,6 +218,8 @@ def _network_config(
     _say_pose(keypoint_names, pose_names, settings.pose_features, say)
     if settings.encoder == "none" and settings.model_type == "multitask":
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
+    if settings.view == "animal":
+        check_keypoints(keypoint_names)
     return NetworkConfig(
         n_classes=len(merge.names),
         keypoint_names=keypoint_names,
@@ -223,6 +228,9 @@ def _network_config(
         img_size=shown.geometry.img_size,
         encoder=settings.encoder,
         encoder_width=settings.encoder_width,
+        view=settings.view,
+        view_size=settings.view_size,
+        view_span=settings.view_span,
         pose_features=settings.pose_features,
         time_input=settings.time_input,
         pose_width=settings.pose_width,

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.model.network import Output
+from pipeline.model.view import View
 from pipeline.settings import TrainSettings
 from pipeline.train.augment import Augmented
 
@@ -49,10 +50,18 @@ def total(output: Output, target: Augmented, class_weights_N: torch.Tensor, sett
     if output.xy_BTK2 is not None:
         kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible)
     if output.log_heat_BTKHW is not None:
-        heat = heat_loss(output.log_heat_BTKHW, target.xy_target, target.visible)
+        heat = heat_loss(output.log_heat_BTKHW, *_seen_by(output.view, target.xy_target, target.visible))
     total = action + settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
     total = total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
     return Losses(total, action, kp, heat, smooth, tmse)
+
+
+def _seen_by(view: View | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keypoints where the encoder sees them; those that lie beyond its view count as not visible."""
+    if view is None:
+        return xy_BTK2, visible_BTK
+    xy_BTK2 = view.into(xy_BTK2)
+    return xy_BTK2, visible_BTK & ((xy_BTK2 >= 0) & (xy_BTK2 <= 1)).all(-1)
 
 
 def _mean(of_stages: list[torch.Tensor]) -> torch.Tensor:

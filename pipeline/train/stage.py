@@ -128,7 +128,8 @@ def check(
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
     check_settings(settings, parse_list(preprocess.classes, "classes"))
     pick_device(settings.device)
-    make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, 0, preprocess.img_size)
+    side = preprocess.img_size if settings.view == "full" else settings.view_size
+    make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, 0, side)
 
 
 class _Loop:
@@ -149,7 +150,7 @@ class _Loop:
         self.data = data = keep_frames(data, keep, self.device, say)
         torch.manual_seed(settings.seed)
         self.network = Network(data.network_config).to(self.device)
-        self.network.pose.fit([(clip.xy, clip.visible) for clip in data.train.data])
+        self.network.fit([(clip.xy, clip.visible) for clip in data.train.data])
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
@@ -219,8 +220,10 @@ class _Loop:
                     group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
                 seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
                 seen = augment(batch, settings, seeds, self.flips, self.animals)
+                # Without the keypoints' jitter, in which the picture would tremble.
+                view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
                 with _autocast(self.device, settings.amp):
-                    output = self.network(seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when)
+                    output = self.network(seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view)
                 loss = losses.total(output, seen, self.class_weights_N, settings).total
                 self._update(loss, epoch, step)
                 if self.average:

@@ -42,7 +42,7 @@ def test_keypoints_are_found_in_frames_that_were_not_trained_on(tmp_path: Path) 
         window = slice(start, start + T)
         nothing = torch.full((1, T), -1)
         seen = Augmented(
-            frames[None, window], xy[None, window], xy[None, window], visible[None, window], nothing, nothing < 0
+            frames[None, window], *[xy[None, window]] * 2, *[visible[None, window]] * 2, nothing, nothing < 0
         )
         output = network(seen.frames, seen.xy_input, seen.visible, seen.valid)
         loss = losses.total(output, seen, torch.ones(2), TrainSettings()).total

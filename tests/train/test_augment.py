@@ -257,6 +257,9 @@ def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
     assert (clean != jittered)[present].float().mean() > 0.9
 
 
+INPUT = {"xy_input", "visible_input"}
+
+
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
@@ -265,16 +268,31 @@ def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
         ({"aug_contrast": 0.4}, {"frames"}),
         ({"aug_temporal_drop": 0.3}, {"frames"}),
         ({"aug_noise_std": 0.1}, {"frames"}),
-        ({"aug_roll": 12}, {"frames", "xy_input", "xy_target", "visible", "labels", "when"}),
-        ({"aug_swap": 1.0}, {"xy_input", "xy_target", "visible"}),
-        ({"aug_hflip": 1.0}, {"frames", "xy_input", "xy_target", "visible"}),
+        ({"aug_roll": 12}, INPUT | {"frames", "xy_target", "visible", "labels", "when"}),
+        ({"aug_swap": 1.0}, INPUT | {"xy_target", "visible"}),
+        ({"aug_kp_drop": 0.2}, INPUT),
+        ({"aug_hflip": 1.0}, INPUT | {"frames", "xy_target", "visible"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_each_setting_changes_what_it_should_and_nothing_else(change: dict[str, float], changed: set[str]) -> None:
     batch, train = make(B=len(SEEDS)), TrainSettings()
     before, after = (augment(batch, s, SEEDS, PAIRS, GROUPS) for s in (train, replace(train, **change)))
-    assert {name for name in vars(before) if not torch.equal(vars(before)[name], vars(after)[name])} == changed
+    values = {name: (value, vars(after)[name]) for name, value in vars(before).items() if value is not None}
+    assert {name for name, (old, new) in values.items() if not torch.equal(old, new)} == changed
+
+
+def test_lost_tracking_comes_in_stretches_of_about_the_share() -> None:
+    lost = np.stack([draw(replace(OFF, aug_kp_drop=0.2), 2000, 6, seed).lost for seed in range(40)])
+    assert lost.mean() == pytest.approx(0.2, abs=0.02)
+    begins = lost[:, 1:] & ~lost[:, :-1]
+    assert lost.sum() / begins.sum() > 10  # frames in a stretch, where single ones would give 1.25
+    batch = make(B=len(SEEDS))
+    seen = augment(batch, replace(OFF, aug_kp_drop=0.5), SEEDS, PAIRS)
+    assert torch.equal(seen.visible, batch.visible)  # what the keypoint head learns is all there
+    assert torch.equal(seen.xy_target, batch.xy)
+    assert (seen.xy_input[~seen.visible_input] == 0).all()
+    assert (seen.visible_input & ~batch.visible).sum() == 0
 
 
 def test_draws_of_neighbouring_seeds_do_not_resemble_each_other() -> None:

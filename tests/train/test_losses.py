@@ -141,7 +141,7 @@ def test_heat_loss_is_the_cross_entropy_against_a_gaussian() -> None:
 def test_heat_is_part_of_what_training_minimises() -> None:
     logits, labels = example()
     xy, visible = torch.full((2, 30, 1, 2), 0.5), torch.ones(2, 30, 1, dtype=torch.bool)
-    target = Augmented(None, xy, xy, visible, labels, labels == labels)
+    target = Augmented(None, xy, xy, visible, visible, labels, labels == labels)
     log_heat = heat_at(0, 0).expand(2, 30, 1, 4, 8)
     settings = TrainSettings(lambda_kp=2.0)
     without = total(Output(logits, xy), target, EVEN, settings)
@@ -176,7 +176,7 @@ def sample(labels: torch.Tensor) -> tuple[Output, Augmented]:
     B, T = labels.shape
     xy = torch.rand(B, T, 6, 2, generator=generator)
     places = torch.ones(B, T, 6, dtype=torch.bool)
-    target = Augmented(None, xy, xy, places, labels, torch.ones(B, T, dtype=torch.bool))
+    target = Augmented(None, xy, xy, places, places, labels, torch.ones(B, T, dtype=torch.bool))
     logits = torch.randn(B, T, 5, generator=generator)
     return Output(logits, torch.rand(B, T, 6, 2, generator=generator)), target
 

@@ -479,10 +479,15 @@ CHANGES = {
     "aug_roll": 0, "rare_threshold_share": 0.5, "focal_gamma": 0.0, "label_smoothing": 0.4, "class_weight_power": 0.0,
     "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
-    "seed": 9, "use_ema": True, "group_by": "_([ab])$",
+    "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
 }  # fmt: skip
 # These need others with them to show.
 TOGETHER = {
+    "view_size": ({"view": "animal"}, 24),
+    "view_span": ({"view": "animal"}, 2.0),
+    "aug_view_shift": ({"view": "animal"}, 0.4),
+    "aug_view_turn": ({"view": "animal"}, 90.0),
+    "aug_view_zoom": ({"view": "animal"}, 0.5),
     "rare_boost_cap": ({"rare_threshold_share": 0.5}, 1.0),
     "ema_decay": ({"use_ema": True}, 0.05),  # of so few steps the warm-up has no higher one
     "lr_patience": ({"lr_schedule": "plateau", "lr": 1e-9, "min_lr": 0.0, "epochs": 3, "warmup_epochs": 0}, 0),
@@ -497,6 +502,7 @@ ELSEWHERE = {
     "split_file": "test_a_saved_split_is_used",
     "device": "test_a_device_that_is_not_there_is_said",
     "amp": "only on CUDA",
+    "decision": "tests/predict/test_models.py",
     "aug_swap": "test_animals_that_exchange_places_change_the_run",
 }
 
