@@ -53,6 +53,8 @@ from pipeline.train import metrics
 
 TRUNK = ("top", "body", "tail")
 LONGEST_GAP = 15
+# A tree sees a tenth of the features, by chance: of the time so many copies, that most trees see it.
+TIME_COPIES = 15
 LAGS = (1, 5, 15, 30)
 MEANS, DEVIATIONS, EXTREMES = (5, 15, 31, 61, 121, 241), (15, 61, 121), (15, 61)
 # Every frame of the other classes is learned from.
@@ -101,6 +103,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--label-set", choices=list(CLASSES), default="social")
     parser.add_argument("--rounds", type=int, default=160, help="trees of each class at most")
     parser.add_argument("--every", type=int, default=12, help="learn from one frame of so many of the common classes")
+    parser.add_argument("--time", action="store_true", help="show the trees the time in the recording too")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -123,12 +126,12 @@ def settings_of(options: argparse.Namespace, folds: dict[str, int], held_out: in
     inner = [name for name in train if folds[name] == following]
     windows = {"lags": LAGS, "means": MEANS, "deviations": DEVIATIONS, "extremes": EXTREMES, "gap": LONGEST_GAP}
     chosen = {"rounds": options.rounds, "every": options.every, "seed": options.seed}
-    chosen |= {"train": train, "inner": inner}
+    chosen |= {"train": train, "inner": inner} | ({"time": TIME_COPIES} if options.time else {})
     return json.loads(json.dumps(chosen | windows | BOOSTING))
 
 
 def folder(options: argparse.Namespace, weights: str) -> Path:
-    return options.work / f"{options.label_set}_{weights}"
+    return options.work / f"{options.label_set}{'_time' if options.time else ''}_{weights}"
 
 
 def record(options: argparse.Namespace, weights: str, held_out: int) -> Path:
@@ -273,6 +276,10 @@ def windowed(values: np.ndarray) -> np.ndarray:
 def features_of(options: argparse.Namespace, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Features (T,F) float32 and labels (T,) of all frames of a recording."""
     features = windowed(frame_features(table_of(options.rat_social, name)))
+    if options.time:
+        since = np.arange(len(features), dtype=np.float32)
+        both_ends = np.stack([since, len(features) - 1 - since], 1)
+        features = np.hstack([features, np.tile(both_ends, (1, TIME_COPIES))])
     labels = labels_of(options.rat_social, options.label_set, name)
     if len(features) != len(labels):
         raise SystemExit(f"{name}: {len(features)} rows of keypoints, {len(labels)} of labels")
