@@ -146,7 +146,7 @@ class TrainSettings:
         "auto",
         "model",
         "graph: distances and angles of the six reference keypoints; motion: shape, speeds and turns of any keypoints, "
-        "and of several animals to each other; both; auto: graph where its keypoints are there, else motion",
+        "and of several animals to each other; both; auto: both where the six are there, else motion",
         choices=("auto", "graph", "motion", "both"),
     )
     time_input: str = setting(

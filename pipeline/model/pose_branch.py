@@ -19,8 +19,8 @@ from pipeline.model.animals import animals
 LARGEST = 5.0
 # What is told of a frame's time, when it is: frames since the clip's begin, to its end, and since the stimulus.
 TIMES = 3
-# Of a long time and of a short one: a difference of some frames shows in the second alone.
-SPANS = (10_000.0, 300.0)
+# The time is told over these: of a whole session, in which a phase of it shows little, and of shorter and shorter ones.
+SPANS = (10_000.0, 2_000.0, 300.0)
 
 
 class PoseFeaturesError(ValueError):
@@ -42,7 +42,7 @@ class PoseSet:
 def pose_set(
     keypoint_names: Sequence[str], pose_names: Mapping[str, str], features: str, time_input: str = "none"
 ) -> PoseSet:
-    """The features of a setting: graph, motion, both, or auto: graph where there are its six parts, else motion.
+    """The features of a setting: graph, motion, both, or auto: both where there are the graph's six parts, else motion.
 
     time_input: none, clip or stimulus. Raises PoseError and PoseFeaturesError.
     """
@@ -52,10 +52,9 @@ def pose_set(
             f"--pose-features {features}: the pose graph lacks {', '.join(layout.missing)}; the keypoints are "
             f"{', '.join(keypoint_names)}; name them with --pose-names, or use --pose-features motion"
         )
-    motion = features in ("motion", "both") or layout.indices is None
     graph = None if features == "motion" else layout.indices
     time = {"none": (), "clip": (0, 1), "stimulus": (2,)}[time_input]
-    return PoseSet(graph, animals(keypoint_names) if motion else None, time)
+    return PoseSet(graph, None if features == "graph" else animals(keypoint_names), time)
 
 
 class PoseBranch(nn.Module):
@@ -100,14 +99,15 @@ class PoseBranch(nn.Module):
         return self.linear(torch.cat(parts, -1))
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """Whether each time is known, and the time over each of the SPANS, drawn in to [-1, 1] beyond the short one."""
+        """Whether each time is known, and the time over each of the SPANS, of which all but the first end at -1 and 1."""
         if when_BT3 is None:
             when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
         when_BTW = when_BT3[..., list(self.made.time)]
         known_BTW = torch.isfinite(when_BTW)
         when_BTW = torch.where(known_BTW, when_BTW, 0.0)
-        long, short = SPANS
-        return torch.cat([known_BTW.float(), when_BTW / long, (when_BTW / short).tanh()], -1)
+        longest, *others = SPANS
+        told = [known_BTW.float(), when_BTW / longest, *((when_BTW / span).tanh() for span in others)]
+        return torch.cat(told, -1)
 
     @torch.no_grad()
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
