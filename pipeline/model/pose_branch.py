@@ -99,7 +99,7 @@ class PoseBranch(nn.Module):
         return self.linear(torch.cat(parts, -1))
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """Whether each time is known, and the time over each of the SPANS, of which all but the first end at -1 and 1."""
+        """Whether each time is known, and the time over each of the SPANS, all but the first drawn in to [-1, 1]."""
         if when_BT3 is None:
             when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
         when_BTW = when_BT3[..., list(self.made.time)]

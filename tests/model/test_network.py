@@ -93,7 +93,7 @@ def test_frames_that_do_not_fit_the_keypoints_are_refused() -> None:
 # The ways to look at time and pose; with a stride, steps end within the padding and at it.
 WAYS = [
     {},
-    {"pose_features": "motion"},
+    {"pose_features": "graph"},
     {"pose_features": "both", "time_input": "clip"},
     {"time_input": "stimulus", "tcn_stride": 4},
     {"tcn_stride": 5, "refine_stages": 2},
@@ -213,7 +213,7 @@ def test_features_without_their_parts_are_refused() -> None:
 @torch.no_grad()
 def test_output_of_a_frame_depends_on_its_own_pose_and_not_on_one_vector_of_the_clip() -> None:
     _, xy, visible, valid = clips()
-    network = make(encoder="none", tcn_layers=1)
+    network = make(encoder="none", tcn_layers=1, pose_features="graph")
     before = network(None, xy, visible | True, valid).logits_BTN
     moved = xy.clone()
     moved[:, 12, 2:] += 0.1
@@ -248,7 +248,7 @@ def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
         {"multitask": False},
         {"channels": 3},
         {"pose_features": "motion"},
-        {"pose_features": "both"},
+        {"pose_features": "graph"},
         {"time_input": "clip"},
         {"time_input": "stimulus"},
         {"refine_stages": 1},
@@ -282,8 +282,8 @@ def test_pose_names_change_the_features() -> None:
     general = make(keypoint_names=("Nose", *PARTS[1:]), encoder="none")
     named = make(keypoint_names=("Nose", *PARTS[1:]), pose_names={"mouth": "Nose"}, encoder="none")
     assert general.pose.made == PoseSet(None, (tuple(range(6)),))
-    assert named.pose.made == PoseSet(tuple(range(6)), None)
-    assert named.pose.linear.in_features == 2 * 18
+    assert named.pose.made == PoseSet(tuple(range(6)), (tuple(range(6)),))
+    assert named.pose.linear.in_features == general.pose.linear.in_features + 2 * 18
     torch.testing.assert_close(named(None, *rest).logits_BTN, make(encoder="none")(None, *rest).logits_BTN)
 
 

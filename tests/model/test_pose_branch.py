@@ -33,7 +33,7 @@ def branch(time_input: str = "none", kind: str = "motion") -> PoseBranch:
 
 def test_what_each_setting_makes() -> None:
     six, one = tuple(range(6)), (tuple(range(6)),)
-    assert pose_set(PARTS, {}, "auto") == PoseSet(six, None)
+    assert pose_set(PARTS, {}, "auto") == PoseSet(six, one)
     assert pose_set(PARTS, {}, "graph") == PoseSet(six, None)
     assert pose_set(PARTS, {}, "motion") == PoseSet(None, one)
     assert pose_set(PARTS, {}, "both", "clip") == PoseSet(six, one, (0, 1))
@@ -185,22 +185,18 @@ def test_bridged_keypoints_are_told_from_seen_ones() -> None:
 
 
 @torch.no_grad()
-def test_times_are_shown_twice_with_a_mark_of_being_known() -> None:
+def test_times_are_shown_over_several_spans_with_a_mark_of_being_known() -> None:
     made = branch("clip")
-    made.linear.weight[:, : -2 * 3] = 0
+    n_shown = 2 * (1 + len(SPANS))
+    made.linear.weight[:, :-n_shown] = 0
     made.linear.bias.zero_()
     xy, visible = torch.zeros(1, 4, 6, 2), torch.zeros(1, 4, 6, dtype=torch.bool)
     when = torch.tensor([[0.0, 500, 7], [30, 470, torch.nan], [torch.nan, 1, 0], [1e6, 0, 0]])[None]
-    long, short = SPANS
-    since, until = when[0, :, 0].nan_to_num(), when[0, :, 1]
-    shown = torch.stack(
-        [
-            torch.tensor([1.0, 1, 0, 1]), torch.ones(4), since / long, until / long,
-            (since / short).tanh(), (until / short).tanh(),
-        ],
-        -1,
-    )  # fmt: skip
-    torch.testing.assert_close(made(xy, visible, when)[0], shown @ made.linear.weight[:, -6:].T)
+    times = torch.stack([when[0, :, 0].nan_to_num(), when[0, :, 1]], -1)
+    known = torch.tensor([[1.0, 1], [1, 1], [0, 1], [1, 1]])
+    longest, *others = SPANS
+    shown = torch.cat([known, times / longest, *((times / span).tanh() for span in others)], -1)
+    torch.testing.assert_close(made(xy, visible, when)[0], shown @ made.linear.weight[:, -n_shown:].T)
 
 
 @torch.no_grad()
