@@ -1,8 +1,8 @@
-"""The old settings against the defaults on the rendered set, three seeds each; prints a Markdown table.
+"""The old settings, the defaults and others on the rendered set, several seeds each; prints a Markdown table.
 
-    python benchmarks/before_after.py WORK_FOLDER [--epochs 20] [--jobs 2]
+    python benchmarks/before_after.py WORK_FOLDER [--epochs 20] [--jobs 2] [--rows ...] [--seeds ...]
 
-Both train the same number of epochs, each at its own learning rate, with a split by animal that differs from seed to
+All train the same number of epochs, each at its own learning rate, with a split by animal that differs from seed to
 seed. Their losses are compared by the plain cross-entropy, whatever each was trained on. What is done already in
 WORK_FOLDER is not done again, so an interrupted benchmark goes on where it was.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,22 +21,39 @@ from pathlib import Path
 
 import pandas as pd
 
-SEEDS = (1, 2, 3)
 RECORDINGS, IMG_SIZE = 12, 96
 OLD = {
     "kp-jitter-std": 0, "aug-brightness": 0, "aug-contrast": 0, "aug-temporal-drop": 0, "aug-hflip": 0,
     "aug-noise-std": 0, "aug-roll": 0, "label-smoothing": 0, "lambda-smooth": 0, "focal-gamma": 1.5,
     "rare-boost-cap": 12, "dropout": 0.1, "weight-decay": 1e-2, "lr": 1e-4, "warmup-epochs": 3,
+    "pose-features": "graph",
 }  # fmt: skip
-SETTINGS: dict[str, dict[str, object]] = {"old settings": OLD, "defaults": {}}
+# docs/recipes.md, "Video and pose".
+RECOMMENDED = {"view": "animal", "lr": 1e-3, "warmup-epochs": 2}
+SETTINGS: dict[str, dict[str, object]] = {
+    "old settings": OLD,
+    "defaults": {},
+    "recommended": RECOMMENDED,
+    "recommended, whole frame": RECOMMENDED | {"view": "full"},
+    "recommended, graph alone": RECOMMENDED | {"pose-features": "graph"},
+    "recommended, action only": RECOMMENDED | {"model-type": "action_only"},
+    "recommended, pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
+}
+
+UNDECIDED = {"macro_f1": math.nan, "segment_f1": {"0.3": math.nan}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rows", default="old settings,defaults,recommended", help=f"of: {', '.join(SETTINGS)}")
+    parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
     options = parser.parse_args()
+    rows, seeds = options.rows.split(","), [int(seed) for seed in options.seeds.split(",")]
+    if unknown := set(rows) - SETTINGS.keys():
+        parser.error(f"--rows: no such row: {', '.join(sorted(unknown))}; expected some of {', '.join(SETTINGS)}")
     data, cache = options.work / "data", options.work / "cache"
     pipeline("demo", "--out", options.work, "--recordings", RECORDINGS, "--only-data")
     folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]
@@ -43,12 +61,12 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     started = time.perf_counter()
     with ThreadPoolExecutor(options.jobs) as pool:
-        runs = [(name, seed) for seed in SEEDS for name in SETTINGS]
+        runs = [(name, seed) for seed in seeds for name in rows]
         jobs = [pool.submit(train, options.work, cache, name, seed, options.epochs, threads) for name, seed in runs]
         for job in jobs:
             job.result()
     print(f"{len(runs)} runs: {(time.perf_counter() - started) / 60:.0f} min")
-    print(markdown({name: [figures(run_folder(options.work, name, seed)) for seed in SEEDS] for name in SETTINGS}))
+    print(markdown({name: [figures(run_folder(options.work, name, seed)) for seed in seeds] for name in rows}))
 
 
 def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: int) -> None:
@@ -60,7 +78,7 @@ def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: i
 
 
 def run_folder(work: Path, name: str, seed: int) -> Path:
-    return work / f"{name.replace(' ', '_')}_{seed}"
+    return work / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
 
 
 def figures(run: Path) -> dict[str, float]:
@@ -68,7 +86,7 @@ def figures(run: Path) -> dict[str, float]:
     scores = json.loads((run / "scores.json").read_text())
     history = pd.read_csv(run / "history.csv")
     best = history.loc[history["val_macro_f1"].idxmax()]
-    model = scores["model"]
+    model, decided = scores["model"], scores.get("decided") or UNDECIDED
     last = history.iloc[-1]
     rows = {"best epoch": best["epoch"]}
     for when, row in (("best epoch", best), ("last epoch", last)):
@@ -79,6 +97,9 @@ def figures(run: Path) -> dict[str, float]:
     rows |= {f"F1 {name}": value for name, value in model["f1_per_class"].items()}
     rows |= {f"segment F1@{iou}": value for iou, value in model["segment_f1"].items()}
     return rows | {
+        "macro F1, decided": decided["macro_f1"],
+        "segment F1@0.3, decided": decided["segment_f1"]["0.3"],
+        "training, min": history["seconds"].sum() / 60,
         "keypoint MAE (normalised)": model["keypoint_mae_norm"],
         "keypoint MAE (px)": model["keypoint_mae_px"],
     }
