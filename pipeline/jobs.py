@@ -257,8 +257,9 @@ def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, 
     from pipeline.predict import evaluation as stage
 
     result = stage.evaluate(models, cache=cache, on=on, out=out, device=device)
-    others = {"all": "all recordings, those it was trained on among them"}
-    shown.show_scores(result, (stage.HELD_OUT | others)[on])
+    shown.show_scores(result, stage.HELD_OUT.get(on, "recordings of the cache"))
+    if on == "all":
+        shown.show_known(result)
     for picture in result.pictures:
         say(f"Picture: {picture}")
     return DONE

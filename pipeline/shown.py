@@ -111,8 +111,21 @@ def show_scores(result: Any, where: str) -> None:
     kinds = ("model (arg-max)", "decided", "majority baseline")
     table("", ("figure", *kinds), rows, right=kinds)
     if decided:
-        say("decided: with the checkpoint's decision layer; on recordings that it was fitted on, with one that was not")
+        say("decided: with the model's decision layer; of held-out recordings, one that is fitted on the others")
     _show_confusion(scores.confusion, scores.class_names)
+
+
+def show_known(result: Any) -> None:
+    """How many of the scored recordings the model knows, where all of a cache are scored."""
+    if result.n_known is None:
+        say("[warning] no split.csv beside the model: if it has seen any of the recordings, the scores are too good")
+    elif result.n_known:
+        say(
+            f"[warning] {result.n_known} of the {result.n_recordings} recordings trained this model, chose its epoch or "
+            "fitted its decision layer: all of these scores are too good"
+        )
+    else:
+        say("[info] the model has seen none of these recordings")
 
 
 def show_cross_validation(summary: Any) -> None:

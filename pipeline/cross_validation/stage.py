@@ -22,13 +22,12 @@ from pipeline.model.infer import pick_device
 from pipeline.settings import Keep, SettingsError, TrainSettings
 from pipeline.train.data import Part, check_settings, label_counts
 from pipeline.train.decide import cross_fitted, fit_decision
-from pipeline.train.folds import Folds, fold_split, load_folds, make_folds, save_folds
+from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split
 from pipeline.train.stream import load_clips
 
-FOLDS = "folds.csv"
 SPLITS = "splits"
 TABLE = "cross_validation.csv"
 SUMMARY = "summary.json"

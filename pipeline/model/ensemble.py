@@ -16,6 +16,8 @@ from pipeline.model.trained import Trained
 
 # What the members' models must have in common to be asked about the same clips.
 ALIKE = {"class_names": "classes", "original_classes": "class lists", "keypoint_names": "keypoints"}
+# Settings that shape the clips that a model is used on.
+CACHED = ("trial_frames", "min_frames", "crops", "img_size", "channels", "classes", "dlc_lag")
 # Settings by which a clip is read and shown to the network.
 READING = ("kp_likelihood_thr", "val_T")
 
@@ -31,7 +33,11 @@ class Ensemble(nn.Module):
 
 
 def mean_output(outputs: Sequence[Output]) -> Output:
-    """Logits whose softmax is the members' mean probability, and the mean of their places."""
+    """Logits whose softmax is the members' mean probability, and the mean of their places.
+
+    A mean is less sure than each of its members, so a decision layer that was fitted on single ones smooths it a little
+    more than them.
+    """
     if len(outputs) == 1:
         return outputs[0]
     probabilities = torch.stack([output.logits_BTN.softmax(-1) for output in outputs]).mean(0)
@@ -51,8 +57,13 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
         for attribute, what in ALIKE.items():
             if getattr(model, attribute) != getattr(first, attribute):
                 raise CheckpointError(f"{name}: has other {what} than {names[0]}; such models cannot predict together")
-        if model.preprocess != first.preprocess or (model.network.encoder is None) != (first.network.encoder is None):
-            raise CheckpointError(f"{name}: was trained on another kind of cache than {names[0]}")
+        other = [what for what in CACHED if model.preprocess.get(what) != first.preprocess.get(what)]
+        if other:
+            raise CheckpointError(f"{name}: its cache was made with another {', '.join(other)} than that of {names[0]}")
+        if (model.network.encoder is None) != (first.network.encoder is None):
+            raise CheckpointError(
+                f"{name}: only one of it and {names[0]} looks at frames; they cannot predict together"
+            )
         if _reading(model) != _reading(first):
             raise CheckpointError(f"{name}: reads clips with other settings ({', '.join(READING)}) than {names[0]}")
     decisions = [model.decision for model in models if model.decision is not None]

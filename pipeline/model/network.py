@@ -122,10 +122,11 @@ class Network(nn.Module):
         valid_BT: torch.Tensor,
         when_BT3: torch.Tensor | None = None,
         view: View | None = None,
+        motion_BTK2: torch.Tensor | None = None,
     ) -> Output:
         """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES.
 
-        view: of `view_of`; None: that of these keypoints.
+        view: of `view_of`; None: that of these keypoints. motion: see `PoseBranch`.
         """
         view = view or self.view_of(xy_BTK2, visible_BTK)
         encoded = None
@@ -133,7 +134,8 @@ class Network(nn.Module):
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
             encoded = self.encoder(self._seen(frames_BTCHW, view))
-        return self._decode(encoded, view, xy_BTK2, visible_BTK, valid_BT, when_BT3)
+        posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3, motion_BTK2)
+        return self._decode(encoded, view, posed_BTD, valid_BT)
 
     @torch.inference_mode()
     def predict_clip(
@@ -155,7 +157,7 @@ class Network(nn.Module):
             raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded.features.shape[1]} frames")
         valid_BT = torch.ones(1, len(xy_TK2), dtype=torch.bool, device=device)
         when_BT3 = None if when_T3 is None else when_T3[None].to(device)
-        return self._decode(encoded, view, xy_BTK2, visible_BTK, valid_BT, when_BT3)
+        return self._decode(encoded, view, self.pose(xy_BTK2, visible_BTK, when_BT3), valid_BT)
 
     def _seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
         if self.animal_view is None or view is None:
@@ -182,17 +184,9 @@ class Network(nn.Module):
         return Encoded(torch.cat([part.features for part in encoded], 1), torch.cat(places, 1) if places else None)
 
     def _decode(
-        self,
-        encoded: Encoded | None,
-        view: View | None,
-        xy_BTK2: torch.Tensor,
-        visible_BTK: torch.Tensor,
-        valid_BT: torch.Tensor,
-        when_BT3: torch.Tensor | None,
+        self, encoded: Encoded | None, view: View | None, posed_BTD: torch.Tensor, valid_BT: torch.Tensor
     ) -> Output:
-        joined_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3)
-        if encoded is not None:
-            joined_BTD = torch.cat([encoded.features, joined_BTD], -1)
+        joined_BTD = posed_BTD if encoded is None else torch.cat([encoded.features, posed_BTD], -1)
         stride, T = self.config.tcn_stride, valid_BT.shape[1]
         joined_BSD, valid_BS = pooled(joined_BTD, valid_BT, stride)
         h_BSC = self.head_dropout(self.tcn(joined_BSD, valid_BS))

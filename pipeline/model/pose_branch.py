@@ -82,15 +82,22 @@ class PoseBranch(nn.Module):
         self.linear = nn.Linear(n_inputs, width)
 
     def forward(
-        self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, when_BT3: torch.Tensor | None = None
+        self,
+        xy_BTK2: torch.Tensor,
+        visible_BTK: torch.Tensor,
+        when_BT3: torch.Tensor | None = None,
+        motion_BTK2: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """when_BT3: frames, see TIMES; NaN where not known, None of clips without."""
+        """when_BT3: frames, see TIMES; NaN where not known, None of clips without. motion_BTK2: the places that the
+        motion features are made of, where these are others.
+        """
         parts = []
         if self.made.graph is not None:
             values_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.made.graph)
             parts += [values_BTF, present_BTF.float()]
         if self.made.groups is not None:
-            values_BTF, present_BTF = pose_motion.features(xy_BTK2, visible_BTK, self.made.groups, self.shape_n2)
+            motion_BTK2 = xy_BTK2 if motion_BTK2 is None else motion_BTK2
+            values_BTF, present_BTF = pose_motion.features(motion_BTK2, visible_BTK, self.made.groups, self.shape_n2)
             standard_BTF = ((values_BTF - self.mean_F) / self.spread_F).clamp(-LARGEST, LARGEST)
             _, known_BTK = pose_motion.bridged(xy_BTK2.float(), visible_BTK)
             parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]

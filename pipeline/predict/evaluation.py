@@ -43,8 +43,9 @@ class EvaluateError(ValueError):
 class Evaluated:
     """Scores of the model and of always saying the commonest training class, on the same frames, and their clips.
 
-    majority: that class. decided: scores of the model's decision layer, None without one. On the recordings that it was
-    fitted on it is fitted anew for each of five parts of them, on the other four.
+    majority: that class. decided: scores of the model's decision layer, None without one. On the run's held-out
+    recordings, which it was fitted on, it is fitted anew for each of five parts of them, on the other four. n_known: of
+    the n_recordings so many trained the model, chose its epoch or fitted its decision layer; None where no split tells.
     """
 
     model: Evaluation
@@ -53,6 +54,7 @@ class Evaluated:
     majority: int
     clips: list[Clip]
     n_recordings: int
+    n_known: int | None
     pictures: list[Path]
 
 
@@ -86,7 +88,17 @@ def evaluate(
     decided_scores = score(decided, trained.class_names) if decided else None
     pictures = _write(result, baseline, decided_scores, part, trained, run, out) if out else []
     majority = int(trained.class_counts.argmax())
-    return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), pictures)
+    known = _known(models)
+    n_known = None if known is None else len(chosen & known)
+    return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), n_known, pictures)
+
+
+def _known(models: Sequence[Path]) -> set[str] | None:
+    """The recordings that any of the models has seen; None where a model has no split beside it."""
+    splits = [file.parent / SPLIT for path in models for file in checkpoints(path)]
+    if not all(split.is_file() for split in splits):
+        return None
+    return {name for split in map(read_split, splits) for name in (*split.train, *split.val)}
 
 
 def _run_of(models: Sequence[Path]) -> Path | None:

@@ -14,8 +14,10 @@ from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
 from pipeline.model.ensemble import together
 from pipeline.model.trained import Trained, load_trained
+from pipeline.train.folds import FOLDS
 from pipeline.train.labels import Merge
-from pipeline.train.run_folder import BEST, DECISION
+from pipeline.train.run_folder import BEST, DECISION, read_record
+from pipeline.train.split import read_rows
 
 
 def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Trained:
@@ -35,11 +37,23 @@ def checkpoints(path: Path) -> list[Path]:
     """The files that a path stands for. Raises CheckpointError for a folder without any."""
     if not path.is_dir():
         return [path]
-    found = [path / BEST] if (path / BEST).is_file() else sorted(path.glob(f"fold-*/{BEST}"))
-    found = [file for file in found if ".old-" not in file.parent.name]
-    if not found:
-        raise CheckpointError(f"{path}: holds no {BEST}, and no folds with one; expected a run or a cross-validation")
-    return found
+    if (path / BEST).is_file():
+        return [path / BEST]
+    if not (path / FOLDS).is_file():
+        raise CheckpointError(f"{path}: holds neither {BEST} nor {FOLDS}; expected a run or a cross-validation")
+    numbers = sorted({int(row["fold"]) for row in read_rows(path / FOLDS, ("recording", "fold"), "folds")})
+    folders = {number: path / f"fold-{number}" for number in numbers}
+    if undone := [number for number, folder in folders.items() if not _is_finished(folder)]:
+        raise CheckpointError(
+            f"{path}: not all folds are trained (missing: {', '.join(map(str, undone))}); "
+            "the same `pipeline cross-validate` goes on, or give the models one by one"
+        )
+    return [folder / BEST for folder in folders.values()]
+
+
+def _is_finished(run: Path) -> bool:
+    record = read_record(run)
+    return record is not None and record.finished and (run / BEST).is_file()
 
 
 def misfit(trained: Trained, meta: RecordingMeta) -> str:

@@ -27,8 +27,10 @@ P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3,
 class Augmented:
     """What the network and the losses see.
 
-    frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) and visible_input make the pose features;
-    xy_target and visible, of the same shapes, have no jitter and no lost points, and are what the keypoint head learns.
+    frames: float32 (B,T,C,H,W) in [0, 1], or None. xy_input (B,T,K,2) and visible_input make the pose features, but
+    those of motion are made of xy_motion, whose jitter is one shift of each keypoint for all of a window's frames: in
+    that of every frame speeds would drown. xy_target and visible, of the same shapes, have no jitter and no lost
+    points, and are what the keypoint head learns.
     Coordinates are 0 where invisible. view_moved (B,4): how each sample's view is moved (see `View.moved`), None where
     all of a frame is seen. The rest as in Batch.
     """
@@ -42,6 +44,7 @@ class Augmented:
     valid: torch.Tensor
     when: torch.Tensor | None = None
     view_moved: torch.Tensor | None = None
+    xy_motion: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Draws:
     """What one sample of n valid frames drew.
 
     order: for each frame the frame that its keypoints and labels come from; shown: the one that its pixels come from.
-    noise_seed: None without noise. jitter: (n,K,2). lost: (n,K) bool, where the tracking is made to fail. animals: the
-    animal that is shown in the place of each. view: its shift by x and y in its sides, its turn in radians, and the
-    logarithm of its zoom.
+    noise_seed: None without noise. jitter: (n,K,2), shift: (1,K,2). lost: (n,K) bool, where the tracking is made to
+    fail. animals: the animal that is shown in the place of each. view: its shift by x and y in its sides, its turn in
+    radians, and the logarithm of its zoom.
     """
 
     brightness: float
@@ -61,6 +64,7 @@ class Draws:
     noise_seed: int | None
     flip: bool
     jitter: np.ndarray
+    shift: np.ndarray
     lost: np.ndarray
     animals: tuple[int, ...] = (0,)
     view: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
@@ -90,7 +94,7 @@ def augment(
     mirrored = _mirrored(K, flip_pairs)
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
     when = None if batch.when is None else batch.when.clone()
-    jitter, lost = torch.zeros_like(xy), torch.zeros_like(visible)
+    jitter, shift, lost = torch.zeros_like(xy), torch.zeros_like(xy), torch.zeros_like(visible)
     for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
         order = torch.from_numpy(drawn.order).to(xy.device)
         shown = exchanged(groups, K, drawn.animals)
@@ -101,16 +105,21 @@ def augment(
         if when is not None and batch.when is not None:
             when[b, :n] = batch.when[b, order]
         jitter[b, :n] = torch.from_numpy(drawn.jitter).to(xy.device)
+        shift[b, :n] = torch.from_numpy(drawn.shift).to(xy.device)
         lost[b, :n] = torch.from_numpy(drawn.lost).to(xy.device)
         if drawn.flip:
             xy[b, ..., 0] = 1 - xy[b, ..., 0]
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
     visible_input = visible & ~lost
-    xy_input = (xy + jitter).clamp(0, 1).masked_fill(~visible_input[..., None], 0.0)
+    xy_input, xy_motion = (
+        (xy + moved).clamp(0, 1).masked_fill(~visible_input[..., None], 0.0) for moved in (jitter, shift)
+    )
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
     moved = [drawn.view for drawn in draws]
     view_moved = None if settings.view == "full" else torch.tensor(moved, device=xy.device)
-    return Augmented(frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved)
+    return Augmented(
+        frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion
+    )
 
 
 def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
@@ -125,6 +134,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     rng = np.random.default_rng((seed, 1))
     chances, noise_seed = rng.random(max(n - 1, 0)), int(rng.integers(2**62))
     jitter = rng.standard_normal((n, n_keypoints, 2), dtype=np.float32) * np.float32(settings.kp_jitter_std)
+    constant = np.random.default_rng((seed, 5)).standard_normal((1, n_keypoints, 2), dtype=np.float32)
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
     moves = np.random.default_rng((seed, 3)).uniform(-1, 1, 4)
@@ -142,6 +152,7 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
         noise_seed=noise_seed if settings.aug_noise_std > 0 and happens[3] < P_NOISE else None,
         flip=bool(happens[5] < settings.aug_hflip),
         jitter=jitter,
+        shift=constant * np.float32(settings.kp_jitter_std),
         lost=lost,
         animals=tuple(animals.tolist()) if swaps else tuple(range(n_animals)),
         view=tuple((moves * largest).tolist()),

@@ -84,6 +84,8 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
     _say_mirror(cache.keypoint_names, settings.aug_hflip, say)
+    if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
+        raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
     split = _split(whole, merge.names, settings, say)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))

@@ -22,10 +22,9 @@ from pipeline.train.metrics import confusion, macro_f1, segment_f1
 from pipeline.train.validate import evaluate
 
 # Tried one after the other, the classes' own values about the common one after that.
-COMMON_BEGIN = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)
+COMMON_BEGIN = (1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)
 BEGIN_FACTORS = (0.3, 0.6, 1.6, 3.0)
 BIAS_STEPS = (-1.5, -0.7, -0.3, 0.3, 0.7, 1.5)
-ROUNDS = 1
 # Of the IoU at which bouts count as found.
 SEGMENT_IOU = 0.3
 # A value of one class alone must better the score by so much: less is chance, and would not hold for other recordings.
@@ -49,13 +48,12 @@ def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> 
 
     best = undecided(n_classes)
     best_quality = quality(best)
-    for cost in COMMON_BEGIN[1:]:
+    for cost in COMMON_BEGIN:
         best, best_quality = _better(replace(best, begin=(cost,) * n_classes), best, best_quality, quality, 0.0)
     present = sorted({int(i) for labels_T in labels for i in np.unique(labels_T) if i != UNLABELLED})
-    for _ in range(ROUNDS):
-        for n in present:
-            for tried in _of_class(best, n):
-                best, best_quality = _better(tried, best, best_quality, quality, WORTH)
+    for n in present:
+        for tried in _of_class(best, n):
+            best, best_quality = _better(tried, best, best_quality, quality, WORTH)
     return best
 
 
@@ -80,18 +78,20 @@ def cross_fitted(
 
 
 def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Callable[[str], None]) -> None:
-    """Puts a decision layer into a run's checkpoint, fitted on its held-out recordings."""
-    if len({data.split.groups[clip.recording] for clip in data.val.clips}) < 2:
-        say("[info] no decision layer: with one held-out recording or animal nothing could be said of its worth")
+    """Puts a decision layer into a run's checkpoint, fitted on its held-out recordings; or none, and says why."""
+    if len({data.split.groups[clip.recording] for clip in data.val.clips}) < 2 or not settings.decision:
+        if settings.decision:
+            say("[info] no decision layer: it is fitted on two or more held-out recordings or animals")
+        checkpoint.save(model, checkpoint.load(model) | {"decision": None})
         return
     best = load_trained(model, pick_device(settings.device))
     weights_N = losses.class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
     found = evaluate(best.network, data.val, data.merge.names, weights_N, settings)
     trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(found.logits, data.val.clips, strict=True)]
+    say("[info] fitting the decision layer on the held-out recordings")
     decision = fit_decision(trials, data.val.labels)
     content = checkpoint.load(model)
     checkpoint.save(model, content | {"decision": dataclasses.asdict(decision)})
-    say("[info] decision layer fitted on the held-out recordings, and kept in the checkpoint")
 
 
 def _better(

@@ -25,6 +25,7 @@ from pipeline.train.split import (
     twice,
 )
 
+FOLDS = "folds.csv"
 COLUMNS = ("recording", "fold")
 OPTIONAL = ("group",)
 

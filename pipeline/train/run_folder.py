@@ -21,6 +21,8 @@ PICTURES = "pictures"
 LENGTH_SETTINGS = frozenset({"epochs", "early_stopping_patience"})
 # Settings that change where a run computes, not what.
 PLACE_SETTINGS = frozenset({"device"})
+# Settings of what is done with the trained model: a run of others is gone on with, without training.
+AFTER_SETTINGS = frozenset({"decision"})
 
 
 class RunError(ValueError):
@@ -45,7 +47,7 @@ class RunRecord:
         lines = [
             f"{name}: {self.settings.get(name)} -> {other.settings.get(name)}"
             for name in sorted(self.settings.keys() | other.settings.keys())
-            if name not in PLACE_SETTINGS and self.settings.get(name) != other.settings.get(name)
+            if name not in PLACE_SETTINGS | AFTER_SETTINGS and self.settings.get(name) != other.settings.get(name)
         ]
         lines += _recording_differences(self.recordings, other.recordings)
         if self.split_file != other.split_file and self.settings.get("split_file") == other.settings.get("split_file"):
@@ -118,7 +120,9 @@ def holds_files(out: Path) -> bool:
 def is_up_to_date(out: Path, record: RunRecord) -> bool:
     """Whether the same run has been made, and is finished."""
     former = read_record(out)
-    return bool(former and former.finished and (out / BEST).exists() and not former.differences(record))
+    if not (former and former.finished and (out / BEST).exists()) or former.differences(record):
+        return False
+    return all(former.settings.get(name) == record.settings.get(name) for name in AFTER_SETTINGS)
 
 
 def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Callable[[str], None]) -> bool:

@@ -112,8 +112,7 @@ def train(
     write_record(out, record)
     save_split(data.split, out / SPLIT)
     loop.run(resume=going_on)
-    if settings.decision and data.val.clips:
-        decide_run(settings, data, out / BEST, say)
+    decide_run(settings, loop.data, out / BEST, say)
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
 
@@ -223,7 +222,9 @@ class _Loop:
                 # Without the keypoints' jitter, in which the picture would tremble.
                 view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
                 with _autocast(self.device, settings.amp):
-                    output = self.network(seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view)
+                    output = self.network(
+                        seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
+                    )
                 loss = losses.total(output, seen, self.class_weights_N, settings).total
                 self._update(loss, epoch, step)
                 if self.average:

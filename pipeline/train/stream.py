@@ -41,7 +41,8 @@ class ClipData:
 
     xy is clipped to [0, 1], and 0 where a keypoint is not visible; labels are -1 where unlabelled. A damaged frame is
     unlabelled and shows no keypoint, which keeps it out of losses, scores, sampling and pose features.
-    when (T,3) float32: frames since the clip's begin, to its last frame, and since the stimulus (NaN where not known).
+    when (T,3) float32: frames since the trial's begin, to the clip's last frame, and since the stimulus (NaN where not
+    known).
     """
 
     labels: np.ndarray
@@ -68,9 +69,10 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
 
 def _when(clip: Clip) -> np.ndarray:
     frame = np.arange(len(clip), dtype=np.float32)
-    # The stimulus is counted from the trial's start, of which the clip may begin later.
-    stimulus = math.nan if clip.stim_frame is None else clip.stim_frame - clip.source["crop_start"]
-    return np.stack([frame, len(clip) - 1 - frame, frame - np.float32(stimulus)], 1)
+    # All are counted from the trial's start, of which the clip may begin later.
+    since = clip.source["crop_start"] + frame
+    stimulus = math.nan if clip.stim_frame is None else clip.stim_frame
+    return np.stack([since, len(clip) - 1 - frame, since - np.float32(stimulus)], 1)
 
 
 def load_clips(clips: Iterable[Clip], merge: Merge, likelihood_thr: float) -> list[ClipData]:

@@ -65,10 +65,16 @@ def tune(
         folder = trial.user_attrs.get(_FOLDER, f"trial-{trial.number}")
         trial.set_user_attr(_FOLDER, folder)
         print(f"Trial {len(_finished(study)) + 1}/{n_trials} in {folder}: {_text(changed)}", flush=True)
-        found = cross_validate(
-            checked(dataclasses.replace(settings, **changed)),
-            cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep,
-        )  # fmt: skip
+        try:
+            found = cross_validate(
+                # The score is that of the arg-max: no decision layer is fitted.
+                checked(dataclasses.replace(settings, **changed, decision=False)),
+                cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep,
+            )  # fmt: skip
+        except SettingsError as error:  # of these values together; asked for again they would fail again
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
         if found.failed or not found.summary:
             trial.set_user_attr("reason", f"fold {found.failed[0].fold}: {found.failed[0].reason}")
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
