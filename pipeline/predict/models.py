@@ -14,10 +14,9 @@ from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
 from pipeline.model.ensemble import together
 from pipeline.model.trained import Trained, load_trained
-from pipeline.train.folds import FOLDS
+from pipeline.train.folds import FOLDS, fold_numbers
 from pipeline.train.labels import Merge
 from pipeline.train.run_folder import BEST, DECISION, read_record
-from pipeline.train.split import read_rows
 
 
 def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Trained:
@@ -41,8 +40,7 @@ def checkpoints(path: Path) -> list[Path]:
         return [path / BEST]
     if not (path / FOLDS).is_file():
         raise CheckpointError(f"{path}: holds neither {BEST} nor {FOLDS}; expected a run or a cross-validation")
-    numbers = sorted({int(row["fold"]) for row in read_rows(path / FOLDS, ("recording", "fold"), "folds")})
-    folders = {number: path / f"fold-{number}" for number in numbers}
+    folders = {number: path / f"fold-{number}" for number in fold_numbers(path / FOLDS)}
     if undone := [number for number, folder in folders.items() if not _is_finished(folder)]:
         raise CheckpointError(
             f"{path}: not all folds are trained (missing: {', '.join(map(str, undone))}); "

@@ -73,7 +73,8 @@ class Draws:
 def plain(batch: Batch) -> Augmented:
     """The batch as it is, as validation sees it."""
     frames = None if batch.frames is None else to_unit(batch.frames)
-    return Augmented(frames, batch.xy, batch.xy, batch.visible, batch.visible, batch.labels, batch.valid, batch.when)
+    seen, learned = (batch.xy, batch.xy, batch.visible), (batch.visible, batch.labels, batch.valid)
+    return Augmented(frames, *seen, *learned, batch.when, xy_motion=batch.xy)
 
 
 def augment(

@@ -103,6 +103,11 @@ def save_folds(folds: Folds, path: Path) -> None:
     write_text(path, text.getvalue())
 
 
+def fold_numbers(path: Path) -> list[int]:
+    """The numbers of the folds of a saved table. Raises SplitError."""
+    return sorted({int(row["fold"]) for row in read_rows(path, COLUMNS, "folds", also=OPTIONAL)})
+
+
 def load_folds(path: Path, names: Sequence[str], group_by: str) -> Folds:
     """The folds of a table, which must name exactly these recordings.
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import bouts
-from pipeline.model.decision import LEAST, Decision, log_probabilities, undecided
+from pipeline.model.decision import LEAST, Decision, _of_like_length, log_probabilities, undecided
 
 
 def scores(seed: int, T: int, N: int) -> np.ndarray:
@@ -81,3 +81,16 @@ def test_no_frame_is_surer_than_the_least_probability() -> None:
     log_p_TN = log_probabilities(np.array([[0.0, 1000.0], [-1e30, 0.0]], np.float32), np.ones(2, bool))
     assert np.isfinite(log_p_TN).all()
     assert log_p_TN.min() == pytest.approx(np.log(LEAST))
+
+
+def test_a_damaged_stretch_does_not_speak_by_its_bias() -> None:
+    logits = np.tile(np.array([[2.0, 0.0]], np.float32), (80, 1))
+    logits[30:40] = [0.0, 0.5]
+    intact = np.arange(80) < 40
+    biased = Decision((0.0, 1.0), (15.0, 15.0))
+    assert not biased.labels(log_probabilities(logits, intact))[:40].any()
+
+
+def test_a_long_trial_does_not_pad_short_ones() -> None:
+    assert _of_like_length([360, 50_000, 345, 0, 720, 360]) == [[3], [2, 0, 5], [4], [1]]
+    assert _of_like_length([]) == []

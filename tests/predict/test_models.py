@@ -18,7 +18,9 @@ from pipeline.predict.evaluation import EvaluateError, evaluate
 from pipeline.predict.models import checkpoints, load_models
 from pipeline.predict.stage import predict_clip
 from pipeline.train import stage
-from pipeline.train.run_folder import BEST, DECISION
+from pipeline.train.folds import FOLDS
+from pipeline.train.run_folder import BEST, DECISION, RECORD
+from tests_support import small_clip, write_recording
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,13 @@ def test_a_folder_stands_for_its_models(runs: list[Path], tmp_path: Path) -> Non
     for fold, run in enumerate(runs, 1):
         (tmp_path / f"fold-{fold}").mkdir()
         (tmp_path / f"fold-{fold}" / BEST).symlink_to(run / BEST)
-    (tmp_path / "fold-1.old-1").mkdir()
-    (tmp_path / "fold-1.old-1" / BEST).symlink_to(runs[0] / BEST)
+        (tmp_path / f"fold-{fold}" / RECORD).symlink_to(run / RECORD)
+    (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\n")
     assert [file.parent.name for file in checkpoints(tmp_path)] == ["fold-1", "fold-2"]
+    (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\nc,c,3\n")
+    with pytest.raises(CheckpointError, match=r"not all folds are trained \(missing: 3\)"):
+        checkpoints(tmp_path)
+    (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\n")
     trained = load_models([tmp_path])
     names = list(trained.class_names)
     values = {"bias": [0.5] * len(names), "begin": [2.0] * len(names), "class_names": names}
@@ -62,7 +68,7 @@ def test_a_folder_stands_for_its_models(runs: list[Path], tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="damaged"):
         load_models([tmp_path])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"empty: holds no best_model_multitask.pt"):
+    with pytest.raises(CheckpointError, match=r"empty: holds neither best_model_multitask.pt nor folds.csv"):
         load_models([tmp_path / "empty"])
 
 
@@ -97,3 +103,32 @@ def test_several_models_have_no_one_split_to_score(runs: list[Path], small_cache
     with pytest.raises(EvaluateError, match="several models have no one split"):
         evaluate(runs, cache=small_cache)
     assert evaluate(runs, cache=small_cache, on="all").n_recordings == len(clip_cache.open(small_cache).recordings)
+
+
+def test_recordings_that_the_model_knows_are_counted(runs: list[Path], small_cache: Path, tmp_path: Path) -> None:
+    n = len(clip_cache.open(small_cache).recordings)
+    assert evaluate([runs[0]], cache=small_cache, on="all").n_known == n
+    with clip_cache.create(tmp_path / "new") as cache:
+        write_recording(cache, "another", [small_clip(0)])
+    assert evaluate(runs, cache=tmp_path / "new", on="all").n_known == 0
+    (tmp_path / "alone.pt").write_bytes((runs[0] / BEST).read_bytes())
+    assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known is None
+
+
+def test_the_decision_setting_trains_nothing_anew(quick, small_cache: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def train(decision: bool) -> tuple[Decision | None, str]:
+        said.clear()
+        outcome = stage.train(quick(decision=decision), cache=small_cache, out=tmp_path / "run", say=said.append)
+        return load_trained(outcome.best).decision, outcome.state
+
+    assert train(True)[0] is not None
+    weights = load_trained(tmp_path / "run" / BEST).network.state_dict()
+    assert train(True)[1] == "fresh"
+    assert train(False)[0] is None
+    assert not any(line.startswith("Epoch") for line in said)
+    assert train(True)[0] is not None
+    assert not any(line.startswith("Epoch") for line in said)
+    for name, weight in load_trained(tmp_path / "run" / BEST).network.state_dict().items():
+        assert weight.equal(weights[name])

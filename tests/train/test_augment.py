@@ -257,13 +257,25 @@ def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
     assert (clean != jittered)[present].float().mean() > 0.9
 
 
-INPUT = {"xy_input", "visible_input"}
+INPUT = {"xy_input", "xy_motion", "visible_input"}
+
+
+def test_jitter_leaves_the_speeds_that_motion_features_are_made_of() -> None:
+    """Of every frame it would drown them: a network that is validated without it would meet what it never saw."""
+    batch = make(B=len(SEEDS), T=40)
+    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), SEEDS, PAIRS)
+    shift = (seen.xy_motion - batch.xy)[:, 0]
+    inside = ((seen.xy_motion > 0) & (seen.xy_motion < 1)).all(-1) & batch.visible
+    both = inside[:, 1:] & inside[:, :-1]
+    speeds = [xy[:, 1:] - xy[:, :-1] for xy in (seen.xy_motion, batch.xy)]
+    torch.testing.assert_close(speeds[0][both], speeds[1][both], atol=1e-6, rtol=0)
+    assert shift[inside[:, 0]].std().item() == pytest.approx(0.02, rel=0.5)
 
 
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ({"kp_jitter_std": 0.05}, {"xy_input"}),
+        ({"kp_jitter_std": 0.05}, {"xy_input", "xy_motion"}),
         ({"aug_brightness": 0.4}, {"frames"}),
         ({"aug_contrast": 0.4}, {"frames"}),
         ({"aug_temporal_drop": 0.3}, {"frames"}),

@@ -298,7 +298,7 @@ def test_the_stimulus_is_counted_from_the_trials_start(tmp_path, crop_start, sti
     for clip in clip_cache.open(tmp_path / "CACHE"):
         when = load_clip(clip, make_merge(CLASSES, "none"), 0.0).when
         assert when.dtype == np.float32
-        assert when[:, 0].tolist() == list(range(n))
+        assert when[:, 0].tolist() == list(range(crop_start, 360))
         assert when[:, 1].tolist() == list(range(n))[::-1]
         if first is None:
             assert np.isnan(when[:, 2]).all()
