@@ -30,12 +30,12 @@ READ: Flags = {"encoder": "none", "merge": "none", "kp-likelihood-thr": LIKELIHO
 # docs/recipes.md, "Pose alone".
 RECOMMENDED: Flags = {
     "kp-jitter-std": 0, "focal-gamma": 0, "weight-decay": 1e-2, "aug-swap": 0.5, "tcn-channels": 64,
-    "lr": 2e-3, "warmup-epochs": 1, "use-ema": True, "ema-decay": 0.99, "batch-size": 2, "epochs": 10,
+    "lr": 2e-3, "warmup-epochs": 1, "use-ema": True, "ema-decay": 0.99, "tcn-layers": 9, "train-T": 1536,
 }  # fmt: skip
-# By how long the behaviours last: a window of 3,072 or 1,536 frames, seen in steps of 3 or 2.
+# By how long the behaviours last, seen in steps of 3 or 2 frames.
 LENGTHS: Mapping[str, Flags] = {
-    "social": {"tcn-stride": 3, "train-T": 3072, "tcn-layers": 10},
-    "aggression": {"tcn-stride": 2, "train-T": 1536, "tcn-layers": 9},
+    "social": {"tcn-stride": 3, "batch-size": 4, "epochs": 10},
+    "aggression": {"tcn-stride": 2, "batch-size": 2, "epochs": 12},
 }
 # As the defaults are, but for what their 200 epochs would need: a learning rate for as few epochs as all others have.
 REFERENCE: Flags = {"lr": 1e-3, "warmup-epochs": 1, "epochs": 10, "batch-size": 8}
