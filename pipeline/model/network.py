@@ -99,9 +99,10 @@ class Network(nn.Module):
         self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
-    def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """What is found once, of training clips' (xy (T,K,2), visible (T,K)), and not learned."""
+    def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]], whens: Sequence[np.ndarray] = ()) -> None:
+        """What is found once, of training clips' (xy (T,K,2), visible (T,K)) and times (T,3), and not learned."""
         self.pose.fit(tracks)
+        self.pose.fit_times(whens)
         if self.animal_view is not None:
             self.animal_view.fit(tracks)
 

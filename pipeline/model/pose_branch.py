@@ -60,13 +60,15 @@ def pose_set(
 class PoseBranch(nn.Module):
     """Features and which of them are present -> linear (B,T,D).
 
-    Motion features are seen over their mean and spread in the training recordings, and about the animal's mean shape
-    there; `fit` finds both, and the weights hold them.
+    Motion features and times are seen over their mean and spread in the training recordings, and the former about the
+    animal's mean shape there; `fit` and `fit_times` find them, and the weights hold them.
     """
 
     shape_n2: torch.Tensor
     mean_F: torch.Tensor
     spread_F: torch.Tensor
+    time_mean: torch.Tensor
+    time_spread: torch.Tensor
 
     def __init__(self, made: PoseSet, n_keypoints: int, width: int) -> None:
         super().__init__()
@@ -78,6 +80,9 @@ class PoseBranch(nn.Module):
             self.register_buffer("mean_F", torch.zeros(F))
             self.register_buffer("spread_F", torch.ones(F))
             n_inputs += F + 2 * n_keypoints
+        if made.time:
+            self.register_buffer("time_mean", torch.zeros(len(SPANS) * len(made.time)))
+            self.register_buffer("time_spread", torch.ones(len(SPANS) * len(made.time)))
         n_inputs += (1 + len(SPANS)) * len(made.time)
         self.linear = nn.Linear(n_inputs, width)
 
@@ -106,15 +111,29 @@ class PoseBranch(nn.Module):
         return self.linear(torch.cat(parts, -1))
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """Whether each time is known, and the time over each of the SPANS, all but the first drawn in to [-1, 1]."""
+        """Whether each time is known, and what is told of it, over its mean and spread; 0 where it is not known."""
         if when_BT3 is None:
             when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
+        known_BTW = torch.isfinite(when_BT3[..., list(self.made.time)])
+        told_BTF = (self._told(when_BT3) - self.time_mean) / self.time_spread
+        return torch.cat([known_BTW.float(), told_BTF.clamp(-LARGEST, LARGEST).nan_to_num(0.0)], -1)
+
+    def _told(self, when_BT3: torch.Tensor) -> torch.Tensor:
+        """The time over each of the SPANS, all but the first drawn in to [-1, 1]; NaN where it is not known."""
         when_BTW = when_BT3[..., list(self.made.time)]
-        known_BTW = torch.isfinite(when_BTW)
-        when_BTW = torch.where(known_BTW, when_BTW, 0.0)
         longest, *others = SPANS
-        told = [known_BTW.float(), when_BTW / longest, *((when_BTW / span).tanh() for span in others)]
-        return torch.cat(told, -1)
+        return torch.cat([when_BTW / longest, *((when_BTW / span).tanh() for span in others)], -1)
+
+    @torch.no_grad()
+    def fit_times(self, whens: Sequence[np.ndarray]) -> None:
+        """Mean and spread of what is told of the times (T,3) of clips."""
+        if not self.made.time or not whens:
+            return
+        told = self._told(torch.from_numpy(np.concatenate(whens))).double()
+        known = told[torch.isfinite(told).all(-1)]
+        if len(known):
+            self.time_mean.copy_(known.mean(0))
+            self.time_spread.copy_(known.std(0, correction=0).clamp(min=1e-3))
 
     @torch.no_grad()
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

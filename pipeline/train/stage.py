@@ -149,7 +149,8 @@ class _Loop:
         self.data = data = keep_frames(data, keep, self.device, say)
         torch.manual_seed(settings.seed)
         self.network = Network(data.network_config).to(self.device)
-        self.network.fit([(clip.xy, clip.visible) for clip in data.train.data])
+        tracks = [(clip.xy, clip.visible) for clip in data.train.data]
+        self.network.fit(tracks, [clip.when for clip in data.train.data])
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)

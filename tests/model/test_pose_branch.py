@@ -185,6 +185,22 @@ def test_bridged_keypoints_are_told_from_seen_ones() -> None:
 
 
 @torch.no_grad()
+def test_times_are_shown_over_their_mean_and_spread() -> None:
+    made = branch("stimulus")
+    frame = np.arange(400, dtype=np.float32)
+    known = np.stack([frame, 399 - frame, frame - 60], 1)
+    unknown = np.stack([frame, 399 - frame, np.full(400, np.nan, np.float32)], 1)
+    made.fit_times([known, unknown])
+    told = made._times(torch.from_numpy(np.stack([known, unknown])), torch.zeros(2, 400, 1, 2))
+    assert told[0, :, 0].tolist() == [1.0] * 400
+    torch.testing.assert_close(told[0, :, 1:].mean(0), torch.zeros(len(SPANS)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(told[0, :, 1:].std(0, correction=0), torch.ones(len(SPANS)), atol=1e-3, rtol=0)
+    assert not told[1].any()
+    made.fit_times([unknown])  # nothing to be learned of them, and nothing broken
+    assert made.time_spread.isfinite().all()
+
+
+@torch.no_grad()
 def test_times_are_shown_over_several_spans_with_a_mark_of_being_known() -> None:
     made = branch("clip")
     n_shown = 2 * (1 + len(SPANS))
