@@ -211,7 +211,8 @@ def test_times_are_shown_over_several_spans_with_a_mark_of_being_known() -> None
     times = torch.stack([when[0, :, 0].nan_to_num(), when[0, :, 1]], -1)
     known = torch.tensor([[1.0, 1], [1, 1], [0, 1], [1, 1]])
     longest, *others = SPANS
-    shown = torch.cat([known, times / longest, *((times / span).tanh() for span in others)], -1)
+    told = torch.cat([times / longest, *((times / span).tanh() for span in others)], -1)
+    shown = torch.cat([known, told.clamp(-LARGEST, LARGEST) * known.repeat(1, len(SPANS))], -1)
     torch.testing.assert_close(made(xy, visible, when)[0], shown @ made.linear.weight[:, -n_shown:].T)
 
 
