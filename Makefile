@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench wheel clean
+.PHONY: install demo test lint bench bench-quality wheel clean
 
 # The stamp holds the virtual environment that constraints.txt and pyproject.toml ask for.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,6 +29,16 @@ lint: install
 bench: install
 	$(BIN)/python -m pip install --quiet opencv-python-headless
 	$(BIN)/python benchmarks/speed.py bench --compile
+
+# Scores, of benchmarks/QUALITY.md: RAT_SOCIAL is the unpacked data set, FOLDS its table of folds. Takes a day on two cores.
+bench-quality: install
+	$(BIN)/python -m pip install --quiet lightgbm
+	for labels in social aggression; do \
+	  $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels && \
+	  $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels --time && \
+	  $(BIN)/python benchmarks/quality_pose.py $(RAT_SOCIAL) bench/pose --folds $(FOLDS) --label-set $$labels --rows all \
+	  || exit 1; done
+	$(BIN)/python benchmarks/before_after.py bench/video --epochs 20
 
 wheel: install
 	$(BIN)/python -m build --wheel
