@@ -30,7 +30,8 @@ def clips_of(seed: int = 0) -> list[OutOfFold]:
                 logits[:, 1] = -99
             logits[:, 3] = -99
             labels[:3] = -1
-            clips.append(OutOfFold(f"r{i}", trial, fold, logits, labels, 2 if fold == 3 else 0, CLASSES))
+            intact, majority = np.arange(60) != 30, 2 if fold == 3 else 0
+            clips.append(OutOfFold(f"r{i}", trial, fold, logits, labels, intact, majority, CLASSES))
     return clips
 
 
