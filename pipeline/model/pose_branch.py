@@ -102,9 +102,9 @@ class PoseBranch(nn.Module):
             parts += [values_BTF, present_BTF.float()]
         if self.made.groups is not None:
             motion_BTK2 = xy_BTK2 if motion_BTK2 is None else motion_BTK2
-            values_BTF, present_BTF = pose_motion.features(motion_BTK2, visible_BTK, self.made.groups, self.shape_n2)
+            motion_BTK2, known_BTK = pose_motion.bridged(motion_BTK2.float(), visible_BTK)
+            values_BTF, present_BTF = pose_motion.of_bridged(motion_BTK2, known_BTK, self.made.groups, self.shape_n2)
             standard_BTF = ((values_BTF - self.mean_F) / self.spread_F).clamp(-LARGEST, LARGEST)
-            _, known_BTK = pose_motion.bridged(xy_BTK2.float(), visible_BTK)
             parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]
         if self.made.time:
             parts.append(self._times(when_BT3, xy_BTK2))

@@ -66,7 +66,13 @@ def features(
     other animals, its movement and turning, the movement of each keypoint by itself and within the body; of every two
     animals how far they are, how they are turned, and whether they come closer; of every two keypoints the distance.
     """
-    xy_BTK2, known_BTK = bridged(xy_BTK2.float(), visible_BTK)
+    return of_bridged(*bridged(xy_BTK2.float(), visible_BTK), groups, shape_n2)
+
+
+def of_bridged(
+    xy_BTK2: torch.Tensor, known_BTK: torch.Tensor, groups: Sequence[Sequence[int]], shape_n2: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`features` of tracks as `bridged` gives them."""
     fits = [fit(xy_BTK2[:, :, list(g)], known_BTK[:, :, list(g)], shape_n2) for g in groups]
     unit_B = _body_size(fits)
     xy_BTK2 = xy_BTK2 / unit_B[:, None, None, None]
@@ -94,7 +100,7 @@ def _of_animal(columns: Columns, fit: Fit, xy_BTn2: torch.Tensor, known_BTn: tor
     for lag in LAGS:
         faster = FAR / lag**0.5  # about as large for every lag
         moved_BT2, both_BT = _over_time(fit.middle, fit.placed, lag)
-        columns.add(_drawn_in(_turned_back(moved_BT2, fit.heading) * faster), both_BT & fit.turned)
+        columns.add(_drawn_in(turned_back(moved_BT2, fit.heading) * faster), both_BT & fit.turned)
         columns.add((FAR * moved_BT2.norm(dim=-1)).log1p()[..., None], both_BT)
         columns.add(_angle(fit, lag)[..., None], _over_time(fit.heading, fit.turned, lag)[1])
         moved_BTn2, both_BTn = _over_time(xy_BTn2, known_BTn, lag)
@@ -106,11 +112,11 @@ def _of_animal(columns: Columns, fit: Fit, xy_BTn2: torch.Tensor, known_BTn: tor
 def _of_other(columns: Columns, fit: Fit, other: Fit, xy_BTn2: torch.Tensor, known_BTn: torch.Tensor) -> None:
     seen_BTn = known_BTn & fit.turned[..., None]
     columns.add(_drawn_in(_seen_from(fit, xy_BTn2)).flatten(2), seen_BTn.repeat_interleave(2, -1))
-    columns.add(_drawn_in(_turned_back(other.middle - fit.middle, fit.heading)), fit.turned & other.placed)
+    columns.add(_drawn_in(turned_back(other.middle - fit.middle, fit.heading)), fit.turned & other.placed)
 
 
 def _of_two(columns: Columns, one: Fit, two: Fit) -> None:
-    columns.add(_turned_back(two.heading, one.heading), one.turned & two.turned)
+    columns.add(turned_back(two.heading, one.heading), one.turned & two.turned)
     both_BT = one.placed & two.placed
     apart_BT1 = (two.middle - one.middle).norm(dim=-1, keepdim=True)
     columns.add((apart_BT1 + 0.1).log(), both_BT)
@@ -156,7 +162,7 @@ def fit(xy_BTn2: torch.Tensor, known_BTn: torch.Tensor, shape_n2: torch.Tensor) 
     shape_middle = (weight * shape_n2).sum(2) / n
     middle = (weight * xy_BTn2).sum(2) / n
     about, shape_about = xy_BTn2 - middle[:, :, None], shape_n2 - shape_middle[:, :, None]
-    turn = (weight * _turned_back(about, shape_about)).sum(2)
+    turn = (weight * turned_back(about, shape_about)).sum(2)
     spread = (weight * shape_about.square()).sum((2, 3))
     length = turn.norm(dim=-1)
     placed = known_BTn.any(-1)
@@ -165,7 +171,7 @@ def fit(xy_BTn2: torch.Tensor, known_BTn: torch.Tensor, shape_n2: torch.Tensor) 
     heading = torch.where(turned[..., None], turn / length.clamp(min=SHORTEST**2)[..., None], 0.0)
     size = torch.where(turned, size, 0.0)
     # Of the body, not of the points that happen to be known.
-    middle = middle - _times(heading, shape_middle) * size[..., None]
+    middle = middle - turned_by(heading, shape_middle) * size[..., None]
     return Fit(middle, heading, size, placed, turned)
 
 
@@ -191,7 +197,7 @@ def mean_shape(tracks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Ten
         shape = _normed(shape, known)
         found = fit(xy[None], (visible & known)[None], shape)
         good = found.turned[0]
-        aligned = _turned_back((xy - found.middle[0][:, None])[good], found.heading[0][good][:, None])
+        aligned = turned_back((xy - found.middle[0][:, None])[good], found.heading[0][good][:, None])
         aligned = aligned / found.size[0][good][:, None, None]
         weight = visible[good][..., None].double()
         shape = (aligned * weight).sum(0) / weight.sum(0).clamp(min=1)
@@ -236,21 +242,21 @@ def _angle(fit: Fit, lag: int) -> torch.Tensor:
     turn = torch.zeros_like(fit.heading)
     T, back = turn.shape[1], lag // 2
     if lag < T:
-        turn[:, back : T - lag + back] = _turned_back(fit.heading[:, lag:], fit.heading[:, :-lag])
+        turn[:, back : T - lag + back] = turned_back(fit.heading[:, lag:], fit.heading[:, :-lag])
     return torch.atan2(turn[..., 1], turn[..., 0])
 
 
 def _seen_from(fit: Fit, xy_BTn2: torch.Tensor) -> torch.Tensor:
-    return _turned_back(xy_BTn2 - fit.middle[:, :, None], fit.heading[:, :, None])
+    return turned_back(xy_BTn2 - fit.middle[:, :, None], fit.heading[:, :, None])
 
 
-def _turned_back(v: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+def turned_back(v: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
     """v (...,2) turned by the angle of `by` backwards, and times its length: the complex v * conj(by)."""
     x, y, c, s = v[..., 0], v[..., 1], by[..., 0], by[..., 1]
     return torch.stack([x * c + y * s, y * c - x * s], -1)
 
 
-def _times(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+def turned_by(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """v (...,2) turned by the angle of w and times its length: the complex product."""
     x, y, c, s = v[..., 0], v[..., 1], w[..., 0], w[..., 1]
     return torch.stack([x * c - y * s, y * c + x * s], -1)

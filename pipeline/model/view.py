@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.model import pose_motion
 from pipeline.model.animals import animals
-from pipeline.model.pose_motion import SHORTEST
+from pipeline.model.pose_motion import SHORTEST, turned_back, turned_by
 from pipeline.settings import SettingsError
 
 # Spread in frames of the Gaussian that the middle and the heading are smoothed by: a trembling view would look like a
@@ -43,20 +43,20 @@ class View:
 
     def into(self, xy_BTK2: torch.Tensor) -> torch.Tensor:
         """Places in the picture as places in the view, in [0, 1] where they lie in it."""
-        about = _turned_back(xy_BTK2 - self.middle[:, :, None], self.turn[:, :, None])
+        about = turned_back(xy_BTK2 - self.middle[:, :, None], self.turn[:, :, None])
         return about / self.side[:, None, None, None] + 0.5
 
     def back(self, places_BTK2: torch.Tensor) -> torch.Tensor:
         """Places in the view as places in the picture, which may lie outside of it."""
         about = (places_BTK2 - 0.5) * self.side[:, None, None, None]
-        return _turned(about, self.turn[:, :, None]) + self.middle[:, :, None]
+        return turned_by(about, self.turn[:, :, None]) + self.middle[:, :, None]
 
     def moved(self, by_B4: torch.Tensor) -> View:
         """Each sample's view shifted by x and y in its sides, turned by an angle and zoomed by the exp of a number."""
         shift_B2, angle_B, zoom_B = by_B4[:, :2], by_B4[:, 2], by_B4[:, 3]
         by_B12 = torch.stack([angle_B.cos(), angle_B.sin()], -1)[:, None]
-        shifted = _turned((shift_B2 * self.side[:, None])[:, None].expand_as(self.turn), self.turn)
-        return View(self.middle + shifted, _turned(self.turn, by_B12), self.side * zoom_B.exp())
+        shifted = turned_by((shift_B2 * self.side[:, None])[:, None].expand_as(self.turn), self.turn)
+        return View(self.middle + shifted, turned_by(self.turn, by_B12), self.side * zoom_B.exp())
 
 
 class AnimalView(nn.Module):
@@ -117,7 +117,7 @@ class AnimalView(nn.Module):
         centres_S = (torch.arange(self.size, device=frames_TCHW.device) + 0.5) / self.size - 0.5
         y_SS, x_SS = torch.meshgrid(centres_S, centres_S, indexing="ij")
         offset_SS2 = torch.stack([x_SS, y_SS], -1) * side
-        at_TSS2 = _turned(offset_SS2, view.turn[b, :, None, None]) + view.middle[b, :, None, None]
+        at_TSS2 = turned_by(offset_SS2, view.turn[b, :, None, None]) + view.middle[b, :, None, None]
         return F.grid_sample(frames_TCHW, at_TSS2 * (2 / covered) - 1, align_corners=False)
 
 
@@ -139,18 +139,8 @@ def _upright(shape_n2: torch.Tensor) -> torch.Tensor:
     """The shape turned so that its long axis is the picture's vertical, and the first keypoint is in the upper half."""
     x, y = shape_n2.double().unbind(-1)
     angle = 0.5 * torch.atan2(2 * (x * y).sum(), (x.square() - y.square()).sum())
-    upright = _turned_back(shape_n2.double(), torch.stack([-angle.sin(), angle.cos()]))
+    upright = turned_back(shape_n2.double(), torch.stack([-angle.sin(), angle.cos()]))
     return (upright if upright[0, 1] <= 0 else -upright).float()
-
-
-def _turned(v: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """v (...,2) turned by the angle of `by` and times its length: the complex product."""
-    x, y, c, s = v[..., 0], v[..., 1], by[..., 0], by[..., 1]
-    return torch.stack([x * c - y * s, y * c + x * s], -1)
-
-
-def _turned_back(v: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    return _turned(v, torch.stack([by[..., 0], -by[..., 1]], -1))
 
 
 def _nearest(known_BT: torch.Tensor) -> torch.Tensor:
