@@ -12,7 +12,26 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipeline.flags import with_settings
-from pipeline.settings import STALL_S, Keep, PreprocessSettings, SettingsError, TrainSettings, read_toml, resolve
+from pipeline.options import (
+    AnnotationsOption,
+    CacheOption,
+    ConfigOption,
+    DlcOption,
+    DryRunOption,
+    Folder,
+    ForceOption,
+    KeepOption,
+    ModelOption,
+    OutOption,
+    ProfileOption,
+    PruneOption,
+    ResumeOption,
+    StallOption,
+    VideosOption,
+    WorkersOption,
+)
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -24,39 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Mouse paw behaviour in every frame, from video and DeepLabCut keypoints.",
 )
-
-Folder = Optional[Path]  # noqa: UP045
-VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
-AnnotationsOption = Annotated[Folder, typer.Option("--annotations", help="folder of the annotation tables")]
-DlcOption = Annotated[Folder, typer.Option("--dlc", help="folder of the DLC tables, where they lie elsewhere")]
-PruneOption = Annotated[bool, typer.Option("--prune", help="take recordings whose files are gone out of the cache")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")]
-WorkersOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--workers", min=0, help="recordings decoded at a time; default: one a core; 0: one, in this process"),
-]
-StallOption = Annotated[
-    float,
-    typer.Option("--stall-timeout", min=0, help="seconds without a sign of life after which a recording is given up"),
-]
-CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
-OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
-ModelOption = Annotated[
-    list[Path],
-    typer.Option(
-        "--model",
-        help="best_model_multitask.pt of a run, or the folder of a run or of a cross-validation; several (--model A "
-        "--model B): the mean of what they say",
-    ),
-]
-ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
-KeepOption = Annotated[
-    Keep,
-    typer.Option("--keep", help="where frames stay between epochs; auto: the device or memory, where there is room"),
-]
-ProfileOption = Annotated[bool, typer.Option("--profile", help="trace some steps into OUT/profile.json")]
-ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
 
 
 def _settings(stage: type, config: Folder, flags: dict[str, Any]) -> Any:
@@ -301,15 +287,18 @@ def demo(
 ) -> None:
     """Renders a small data set, then runs preprocess, train and predict on it, each command as it is printed."""
     from pipeline import jobs
+    from pipeline.demo import commands
 
-    jobs.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
+    commands.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
     codes = [jobs.DONE]
-    for arguments in [] if only_data else jobs.demo_commands(out):
+    for arguments in [] if only_data else commands.demo_commands(out):
         print(f"\n$ pipeline {shlex.join(arguments)}", flush=True)
         codes.append(app(arguments, standalone_mode=False) or jobs.DONE)
         if codes[-1] == jobs.INTERRUPTED:
             raise typer.Exit(jobs.INTERRUPTED)
-    raise typer.Exit(max(codes) if only_data else max(*codes, jobs.show_demo(out)))
+    if not only_data:
+        commands.show_demo(out)
+    raise typer.Exit(max(codes))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
-from pipeline.settings import flag
+from pipeline.setting_texts import flag
 
 
 def with_settings(*stages: type) -> Callable[[Callable[..., int]], Callable[..., None]]:

@@ -12,7 +12,7 @@ from pipeline import shown
 from pipeline.console import progress_bar, say, table
 from pipeline.machine import LOWER, cores, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
-from pipeline.train.run_folder import BEST, write_text
+from pipeline.train.run_folder import write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 
@@ -276,47 +276,4 @@ def inspect(clip: str, *, cache: Path, out: Path, frames: str, likelihood_thr: f
         paths = contact_sheet.inspect(found, out, likelihood_thr=likelihood_thr, part=part, progress=progress)
     for path in paths:
         say(f"Picture: {path}" if path.suffix == ".png" else f"Video: {path}")
-    return DONE
-
-
-def render(out: Path, *, recordings: int, seed: int, frame_code: bool, with_new: bool) -> None:
-    """The rendered data set in out/data, and two recordings of other animals in out/new for predict."""
-    from pipeline.demo.dataset import make_dataset
-
-    with progress_bar() as progress:
-        options: dict[str, Any] = {"frame_code": frame_code, "processes": 2, "progress": progress}
-        make_dataset(out / "data", recordings=recordings, seed=seed, **options)
-        if with_new:
-            make_dataset(out / "new", recordings=2, seed=seed + 1, **options)
-    say(f"Rendered {recordings} recordings: {out / 'data'}")
-
-
-def demo_commands(out: Path) -> list[list[str]]:
-    """The three stages on the rendered data, with settings for a few minutes on two cores.
-
-    The defaults are meant for long runs on a lab's own data.
-    """
-    data, cache, run = out / "data", out / "cache", out / "run"
-    preprocess = [
-        "--videos",
-        data / "Videos",
-        "--annotations",
-        data / "Annotations",
-        "--cache",
-        cache,
-        "--img-size",
-        80,
-    ]
-    train = ["--cache", cache, "--out", run, "--group-by", r"_(\d+M)_", "--epochs", 14, "--batch-size", 4, "--lr", 1e-3]
-    train += ["--warmup-epochs", 1, "--train-T", 120, "--early-stopping-patience", 0]
-    predict = ["--model", run / BEST, "--videos", out / "new" / "Videos", "--out", out / "predicted"]
-    commands = {"preprocess": preprocess, "train": train, "predict": predict}
-    return [[name, *map(str, arguments)] for name, arguments in commands.items()]
-
-
-def show_demo(out: Path) -> int:
-    """Where everything lies."""
-    say(f"\nThe data, the cache, the run and the predictions lie in {out}; its pictures:")
-    for picture in sorted(out.glob("*/pictures/*.png")):
-        say(f"  {picture}")
     return DONE

@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from pipeline.setting_texts import SettingsError, flag
+
 REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,active"
 REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
 # Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
@@ -27,10 +29,6 @@ class Keep(StrEnum):
     DEVICE = "device"
     MEMORY = "memory"
     DISK = "disk"
-
-
-class SettingsError(ValueError):
-    """A setting is unknown, of the wrong type, or out of its bounds; the message says which and what is expected."""
 
 
 def setting(
@@ -320,32 +318,6 @@ def checked(settings: Settings) -> Settings:
         if isinstance(value, float) and not math.isfinite(value):
             raise SettingsError(f"--{flag(f.name)} {value}: expected a finite number")
     return settings
-
-
-def flag(name: str) -> str:
-    """The setting's name as the command line shows it (`kp_jitter_std` -> `kp-jitter-std`)."""
-    return name.replace("_", "-")
-
-
-def parse_map(text: str, name: str) -> dict[str, str]:
-    """`a=b,c=d` as a dict. Raises SettingsError that names the setting."""
-    pairs: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not (key and equals and value) or "=" in value:
-            raise SettingsError(f"--{flag(name)} {text}: expected name=name pairs with commas between, found {item!r}")
-        if key in pairs:
-            raise SettingsError(f"--{flag(name)} {text}: {key!r} stands twice")
-        pairs[key] = value
-    return pairs
-
-
-def parse_list(text: str, name: str) -> tuple[str, ...]:
-    """`a,b,c` as a tuple of distinct names. Raises SettingsError that names the setting."""
-    items = tuple(part.strip() for part in text.split(","))
-    if not all(items) or len(set(items)) != len(items):
-        raise SettingsError(f"--{flag(name)} {text}: expected distinct names with commas between")
-    return items
 
 
 def _typed(cls: type[Any], name: str, value: Any) -> Any:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.settings import PreprocessSettings, TrainSettings, flag
+from pipeline.setting_texts import flag
+from pipeline.settings import PreprocessSettings, TrainSettings
 from tests_support import write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.settings import (
-    PreprocessSettings,
-    SettingsError,
-    TrainSettings,
-    parse_list,
-    parse_map,
-    read_toml,
-    resolve,
-)
+from pipeline.setting_texts import SettingsError, parse_list, parse_map
+from pipeline.settings import PreprocessSettings, TrainSettings, read_toml, resolve
 
 # The settings that the project promises, with their defaults; a change here is a change for every user.
 PROMISED = {

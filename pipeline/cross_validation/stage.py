@@ -19,7 +19,8 @@ from pipeline.cross_validation.fold import Done, Failed, Task
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
 from pipeline.model.infer import pick_device
-from pipeline.settings import Keep, SettingsError, TrainSettings
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, TrainSettings
 from pipeline.train.data import Part, check_settings, label_counts
 from pipeline.train.decide import cross_fitted, fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds

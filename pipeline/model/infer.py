@@ -14,7 +14,7 @@ from cache import Clip
 from pipeline.model.ensemble import Ensemble, mean_output
 from pipeline.model.network import Network, Output
 from pipeline.model.threads import threads_for
-from pipeline.settings import SettingsError
+from pipeline.setting_texts import SettingsError
 
 # Frames that are encoded together: 128 float frames of 224 x 224 take 26 MB, their first feature maps about 40 MB more.
 CHUNK_FRAMES = 128

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pipeline.model import pose_motion
 from pipeline.model.animals import animals
 from pipeline.model.pose_motion import SHORTEST, turned_back, turned_by
-from pipeline.settings import SettingsError
+from pipeline.setting_texts import SettingsError
 
 # Spread in frames of the Gaussian that the middle and the heading are smoothed by: a trembling view would look like a
 # trembling paw. It is symmetric, so that a steady walk or turn is followed without a lag.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.settings import PreprocessSettings, SettingsError, parse_map
+from pipeline.setting_texts import SettingsError, parse_map
+from pipeline.settings import PreprocessSettings
 
 _DEFAULT_CROPS = PreprocessSettings().crops
 

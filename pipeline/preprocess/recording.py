@@ -22,7 +22,7 @@ from pipeline.preprocess.source import check_table
 from pipeline.preprocess.staleness import UNUSABLE, Examined, Job, Progress, Task, examine, paths_in_meta, skip_for
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, damage_note, damage_of, leave_out_damaged
-from pipeline.settings import parse_list
+from pipeline.setting_texts import parse_list
 
 
 @dataclass(frozen=True)

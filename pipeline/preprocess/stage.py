@@ -18,7 +18,8 @@ from pipeline.preprocess.recording import Result
 from pipeline.preprocess.source import parse_frame_size
 from pipeline.preprocess.staleness import Task, describe, packed_as_wanted
 from pipeline.preprocess.workers import work_all
-from pipeline.settings import STALL_S, PreprocessSettings, SettingsError, parse_list
+from pipeline.setting_texts import SettingsError, parse_list
+from pipeline.settings import STALL_S, PreprocessSettings
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
 RATE_FRAMES = 300  # fewer say nothing of the speed of decoding

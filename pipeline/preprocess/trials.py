@@ -13,7 +13,8 @@ from cache.clip import UNLABELLED, ClipRows, Damage
 from pipeline.preprocess.annotations import AnnotationError, read_annotation
 from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.settings import PreprocessSettings, parse_list
+from pipeline.setting_texts import parse_list
+from pipeline.settings import PreprocessSettings
 
 _NAMED_STRETCHES = 5  # of damaged frames in a note
 

@@ -16,7 +16,8 @@ from pipeline.model import pose_graph
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
-from pipeline.settings import Keep, SettingsError, TrainSettings, parse_map
+from pipeline.setting_texts import SettingsError, parse_map
+from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
 from pipeline.train.augment import without_partner
 from pipeline.train.labels import Merge, make_merge

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache.clip import UNLABELLED
-from pipeline.settings import REFERENCE_MERGE, SettingsError, parse_map
+from pipeline.setting_texts import SettingsError, parse_map
+from pipeline.settings import REFERENCE_MERGE
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,8 @@ from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings, parse_list
+from pipeline.setting_texts import parse_list
+from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
 from pipeline.train.data import Part, TrainingData, check_settings, keep_frames, prepare

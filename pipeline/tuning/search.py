@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pipeline.settings import SettingsError, TrainSettings, resolve
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import TrainSettings, resolve
 
 # Settings that say what is compared, where or on what, and not how well is learned.
 FIXED = frozenset({"split_file", "group_by", "merge", "seed", "device", "amp", "val_share"})

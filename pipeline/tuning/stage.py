@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pipeline.cross_validation.stage import cross_validate
-from pipeline.settings import Keep, SettingsError, TrainSettings, checked
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, TrainSettings, checked
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
 from pipeline.tuning.search import Range, Search
 

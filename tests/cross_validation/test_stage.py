@@ -20,7 +20,8 @@ from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
 from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.predict.models import load_models
-from pipeline.settings import Keep, SettingsError
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep
 from pipeline.train import stage as training
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split

@@ -34,7 +34,8 @@ from pipeline.preprocess.annotations import AnnotationError, read_annotation
 from pipeline.preprocess.crop import CropError, check_frame_column
 from pipeline.preprocess.keypoints import KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import SettingsError, TrainSettings, read_toml, resolve
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import TrainSettings, read_toml, resolve
 from pipeline.train.split import SplitError, read_split
 
 CLASSES = ("rest", "walk", "lick")

@@ -14,7 +14,8 @@ from pipeline.model.frame_encoder import Encoded, to_unit
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.pose_graph import PARTS
 from pipeline.model.view import AnimalView, View, check_keypoints
-from pipeline.settings import SettingsError, TrainSettings
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment, draw
 from pipeline.train.batch import Batch
 from pipeline.train.data import check_settings

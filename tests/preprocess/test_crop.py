@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
-from pipeline.settings import SettingsError
+from pipeline.setting_texts import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from pipeline.model import checkpoint
 from pipeline.model.infer import infer
 from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
-from pipeline.settings import Keep, SettingsError, TrainSettings
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, TrainSettings
 from pipeline.train import stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.jobs import DONE, tune
-from pipeline.settings import Keep, SettingsError, TrainSettings, read_toml, resolve
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, TrainSettings, read_toml, resolve
 from pipeline.train.run_folder import RunError
 from pipeline.tuning import stage
 from pipeline.tuning.search import DEFAULT, Range, read_search

@@ -1,0 +1,41 @@
+"""Options that several commands share, as typer reads them."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.settings import Keep
+
+Folder = Optional[Path]  # noqa: UP045
+VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
+AnnotationsOption = Annotated[Folder, typer.Option("--annotations", help="folder of the annotation tables")]
+DlcOption = Annotated[Folder, typer.Option("--dlc", help="folder of the DLC tables, where they lie elsewhere")]
+PruneOption = Annotated[bool, typer.Option("--prune", help="take recordings whose files are gone out of the cache")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")]
+WorkersOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=0, help="recordings decoded at a time; default: one a core; 0: one, in this process"),
+]
+StallOption = Annotated[
+    float,
+    typer.Option("--stall-timeout", min=0, help="seconds without a sign of life after which a recording is given up"),
+]
+CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
+OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
+ModelOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        help="best_model_multitask.pt of a run, or the folder of a run or of a cross-validation; several (--model A "
+        "--model B): the mean of what they say",
+    ),
+]
+ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
+KeepOption = Annotated[
+    Keep,
+    typer.Option("--keep", help="where frames stay between epochs; auto: the device or memory, where there is room"),
+]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="trace some steps into OUT/profile.json")]
+ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
