@@ -286,18 +286,17 @@ def demo(
     frame_code: Annotated[bool, typer.Option("--frame-code", help="each frame shows its number in a corner")] = False,
 ) -> None:
     """Renders a small data set, then runs preprocess, train and predict on it, each command as it is printed."""
-    from pipeline import jobs
-    from pipeline.demo import commands
+    from pipeline import demo_commands, jobs
 
-    commands.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
+    demo_commands.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
     codes = [jobs.DONE]
-    for arguments in [] if only_data else commands.demo_commands(out):
+    for arguments in [] if only_data else demo_commands.demo_commands(out):
         print(f"\n$ pipeline {shlex.join(arguments)}", flush=True)
         codes.append(app(arguments, standalone_mode=False) or jobs.DONE)
         if codes[-1] == jobs.INTERRUPTED:
             raise typer.Exit(jobs.INTERRUPTED)
     if not only_data:
-        commands.show_demo(out)
+        demo_commands.show_demo(out)
     raise typer.Exit(max(codes))
 
 
