@@ -13,6 +13,7 @@ import torch
 
 from cache import Cache, CacheError, Clip, RecordingMeta
 from pipeline.model import pose_graph
+from pipeline.model.animals import animals
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
@@ -219,6 +220,10 @@ def _network_config(
 ) -> NetworkConfig:
     pose_names = parse_map(settings.pose_names, "pose_names")
     _say_pose(keypoint_names, pose_names, settings.pose_features, say)
+    if settings.aug_swap and len(animals(keypoint_names)) == 1:
+        say(
+            f"[warning] --aug-swap {settings.aug_swap:g} changes nothing: by their names all keypoints are one animal's"
+        )
     if settings.encoder == "none" and settings.model_type == "multitask":
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
     if settings.view == "animal":

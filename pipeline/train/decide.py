@@ -29,6 +29,8 @@ BIAS_STEPS = (-1.5, -0.7, -0.3, 0.3, 0.7, 1.5)
 SEGMENT_IOU = 0.3
 # A value of one class alone must better the score by so much: less is chance, and would not hold for other recordings.
 WORTH = 0.002
+# Recordings are fitted on in pieces of so many frames, side by side: 100,000 frames in a row take 50 times as long.
+PIECE = 2_048
 
 
 def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Decision:
@@ -36,9 +38,10 @@ def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> 
 
     trials: log-probabilities (T,N) of each; labels: (T,), -1 unlabelled. One value after the other is tried and kept
     where it is better, so it never scores less than the arg-max does on these trials; on others it may, which is
-    why it is scored on others (see `cross_fitted`).
+    why it is scored on others (see `cross_fitted`). Of long trials, bouts are cut where the pieces are.
     """
     n_classes = trials[0].shape[1]
+    trials, labels = _pieces(trials), _pieces(labels)
 
     def quality(decision: Decision) -> float:
         predicted = decision.labels_of(trials)
@@ -92,6 +95,11 @@ def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Ca
     decision = fit_decision(trials, data.val.labels)
     content = checkpoint.load(model)
     checkpoint.save(model, content | {"decision": dataclasses.asdict(decision)})
+
+
+def _pieces(trials: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The same frames, none of the arrays (T,...) longer than PIECE; of a long one all about as long."""
+    return [piece for trial in trials for piece in np.array_split(trial, max(1, -(-len(trial) // PIECE)))]
 
 
 def _better(

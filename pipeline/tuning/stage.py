@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import cache as clip_cache
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings, checked
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 STUDY, BEST = "study.db", "best.toml"
 # A trial that goes on with what an interrupted one left has another number, and its folder.
 _FOLDER = "folder"
+_RECORDINGS = "recordings"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def tune(
     study = optuna.create_study(
         study_name="tune", storage=f"sqlite:///{(out / STUDY).resolve()}", direction="maximize", load_if_exists=True
     )
-    _check_same(study, settings, search, n_folds)
+    _check_same(study, settings, search, n_folds, cache)
     _take_up(study)
     while len(_finished(study)) < n_trials:
         # Another seed each time: a sampler that was made anew would draw again what it drew first.
@@ -94,17 +97,28 @@ def _optuna() -> Any:
     return optuna
 
 
-def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int) -> None:
-    """Scores of other settings, folds or ranges are not to be compared. Raises RunError."""
+def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int, cache: Path) -> None:
+    """Scores of other settings, folds, ranges or recordings are not to be compared. Raises RunError."""
     base = {
         name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACE_SETTINGS | {*search}
     }
     space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
-    given = {"settings": base, "search": space, "folds": n_folds}
+    given = {"settings": base, "search": space, "folds": n_folds, _RECORDINGS: _recordings(cache)}
     for name, value in json.loads(json.dumps(given)).items():
+        if name == _RECORDINGS and study.user_attrs.get(name, value) != value:
+            raise RunError(
+                f"{cache} is not what the study's trials were scored on: recordings came, went or changed; use another "
+                "--out"
+            )
         if name in study.user_attrs and study.user_attrs[name] != value:
             raise RunError(f"the study was made with other {name}: {study.user_attrs[name]}; use another --out")
         study.set_user_attr(name, value)
+
+
+def _recordings(cache: Path) -> str:
+    """One hash of all that the cache's recordings are made from."""
+    made_from = {meta.recording: meta.fingerprints for meta in clip_cache.open(cache).recordings}
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
 def _take_up(study: optuna.Study) -> None:

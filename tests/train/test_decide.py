@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.model.decision import log_probabilities, undecided
-from pipeline.train.decide import cross_fitted, fit_decision
+from pipeline.train.decide import PIECE, _pieces, cross_fitted, fit_decision
 from pipeline.train.metrics import confusion, macro_f1, segment_f1
 
 
@@ -54,3 +54,17 @@ def test_every_trial_is_decided_whatever_the_parts(parts: int) -> None:
     pairs = [trial(i, 90) for i in range(5)]
     said = cross_fitted([t for t, _ in pairs], [labels for _, labels in pairs], list("abcde"), parts)
     assert [len(ids) for ids in said] == [90] * 5
+
+
+def test_long_recordings_are_fitted_on_in_pieces_that_lose_no_frame() -> None:
+    log_p_TN, labels = trial(3, 6_000)
+    pieces = _pieces([log_p_TN, log_p_TN[:PIECE]])
+    assert max(map(len, pieces)) <= PIECE
+    np.testing.assert_array_equal(np.concatenate(pieces), np.concatenate([log_p_TN, log_p_TN[:PIECE]]))
+    decision = fit_decision([log_p_TN], [labels])
+    before, after = (
+        quality(undecided(3).labels_of([log_p_TN]), [labels]),
+        quality([decision.labels(log_p_TN)], [labels]),
+    )
+    assert after[0] > before[0] + 0.1
+    assert after[1] > before[1] + 0.2

@@ -95,3 +95,12 @@ def test_a_search_that_cannot_be_is_refused(tmp_path: Path, text: str, message: 
         read_search(tmp_path / "search.toml")
     assert message in str(error.value)
     assert "search.toml: " in str(error.value)
+
+
+def test_trials_on_other_recordings_are_not_compared(quick, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    cache = write_small_cache(tmp_path / "cache", frames=False, recordings=4)
+    stage.tune(**options(quick, cache, tmp_path / "out", n_trials=1))
+    write_small_cache(tmp_path / "other", frames=False, recordings=5)
+    with pytest.raises(RunError, match="recordings came, went or changed; use another --out"):
+        stage.tune(**options(quick, tmp_path / "other", tmp_path / "out"))
