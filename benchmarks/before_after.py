@@ -1,6 +1,6 @@
 """The old settings, the defaults and others on the rendered set, several seeds each; prints a Markdown table.
 
-    python benchmarks/before_after.py WORK_FOLDER [--epochs 20] [--jobs 2] [--rows ...] [--seeds ...]
+    python benchmarks/before_after.py WORK_FOLDER [--epochs 20] [--recordings 12] [--jobs 2] [--rows ...] [--seeds ...]
 
 All train the same number of epochs, each at its own learning rate, with a split by animal that differs from seed to
 seed. Their losses are compared by the plain cross-entropy, whatever each was trained on. What is done already in
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-RECORDINGS, IMG_SIZE = 12, 96
+IMG_SIZE = 96
 OLD = {
     "kp-jitter-std": 0, "aug-brightness": 0, "aug-contrast": 0, "aug-temporal-drop": 0, "aug-hflip": 0,
     "aug-noise-std": 0, "aug-roll": 0, "label-smoothing": 0, "lambda-smooth": 0, "focal-gamma": 1.5,
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--recordings", type=int, default=12)
     parser.add_argument("--rows", default="old settings,defaults,recommended", help=f"of: {', '.join(SETTINGS)}")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
@@ -55,7 +56,7 @@ def main() -> None:
     if unknown := set(rows) - SETTINGS.keys():
         parser.error(f"--rows: no such row: {', '.join(sorted(unknown))}; expected some of {', '.join(SETTINGS)}")
     data, cache = options.work / "data", options.work / "cache"
-    pipeline("demo", "--out", options.work, "--recordings", RECORDINGS, "--only-data")
+    pipeline("demo", "--out", options.work, "--recordings", options.recordings, "--only-data")
     folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]
     pipeline("preprocess", *folders, "--cache", cache, "--img-size", IMG_SIZE)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
