@@ -34,10 +34,10 @@ SETTINGS: dict[str, dict[str, object]] = {
     "old settings": OLD,
     "defaults": {},
     "recommended": RECOMMENDED,
-    "recommended, whole frame": RECOMMENDED | {"view": "full"},
-    "recommended, graph alone": RECOMMENDED | {"pose-features": "graph"},
-    "recommended, action only": RECOMMENDED | {"model-type": "action_only"},
-    "recommended, pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
+    "recommended but whole frame": RECOMMENDED | {"view": "full"},
+    "recommended but graph alone": RECOMMENDED | {"pose-features": "graph"},
+    "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
+    "recommended but pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
 }
 
 UNDECIDED = {"macro_f1": math.nan, "segment_f1": {"0.3": math.nan}}
@@ -79,7 +79,7 @@ def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: i
 
 
 def run_folder(work: Path, name: str, seed: int) -> Path:
-    return work / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
+    return work / f"{name.replace(' ', '_')}_{seed}"
 
 
 def figures(run: Path) -> dict[str, float]:
