@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from pipeline.cross_validation.bootstrap import draws, interval
+from pipeline.bootstrap import draws, interval
 from pipeline.train.metrics import confusion, f1_per_class, macro_f1
 
 
