@@ -19,7 +19,7 @@ def moments() -> np.ndarray:
 def states(labels: np.ndarray, fps: float, first: int, stim_frame: int) -> np.ndarray:
     """The label (P,) of the frame that is shown at each moment; -1 where there is none or it is not scored.
 
-    At 0 s that is the stimulus frame. labels begin at trial frame `first`, from which stim_frame is not counted.
+    At 0 s that is the stimulus frame, which counts from the trial's start; labels begin at trial frame `first`.
     """
     frames = stim_frame - first + np.floor(moments() * fps + 1e-6).astype(int)
     inside = (frames >= 0) & (frames < len(labels))
