@@ -47,11 +47,24 @@ def agreement(predicted: np.ndarray, true: np.ndarray, animals: np.ndarray, seed
     names, unit = np.unique(animals, return_inverse=True)
     per_animal = np.array([columns[unit == i].mean(axis=0) for i in range(len(names))]).reshape(-1, 4)
     mean, low, high, _ = bootstrap.mean_interval(per_animal, seed)
-    limits = _limits(predicted - true, unit, float(mean[2]))
+    limits_low, limits_high = _limits(predicted - true, unit, float(mean[2]))
+    pearson_r, concordance = _correlations(per_animal[:, 0], per_animal[:, 1])
     return Agreement(
-        len(names), len(true), *map(float, (mean[0], mean[1], mean[2], low[2], high[2], mean[3], low[3], high[3])),
-        *limits, *_correlations(per_animal[:, 0], per_animal[:, 1]),
-    )  # fmt: skip
+        n_animals=len(names),
+        n_trials=len(true),
+        mean_predicted=float(mean[0]),
+        mean_true=float(mean[1]),
+        mean_error=float(mean[2]),
+        mean_error_low=float(low[2]),
+        mean_error_high=float(high[2]),
+        mean_abs_error=float(mean[3]),
+        mean_abs_error_low=float(low[3]),
+        mean_abs_error_high=float(high[3]),
+        limits_low=limits_low,
+        limits_high=limits_high,
+        pearson_r=pearson_r,
+        concordance=concordance,
+    )
 
 
 def _limits(d: np.ndarray, unit: np.ndarray, bias: float) -> tuple[float, float]:

@@ -142,8 +142,8 @@ def _place(groups: Groups, trial: Trial, row: Row | None, group_by: str) -> Plac
     animal = text.filled(groups.path, row, "animal") if groups.has_animal else by_name
     if group_by and animal != by_name:
         raise TableError(
-            f"{groups.path} row {row.number}: animal {animal!r}, but --group-by finds {by_name!r} in {trial.recording}; "
-            "leave one of them out"
+            f"{groups.path} row {row.number}: animal {animal!r}, but --group-by finds {by_name!r} in "
+            f"{trial.recording}; leave one of them out"
         )
     return Place(animal, _group(row), tuple(row.cells[name] for name in groups.more))
 

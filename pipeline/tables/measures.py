@@ -37,10 +37,10 @@ class Amount:
 class Response:
     """When a behaviour first begins at or after a moment (the stimulus, the trial's start).
 
-    latency_s: from the moment's frame to the bout's first; NaN where there is none. began: 1 where there is one, 0 where
-    there is none to the end of the labels (censored), NaN where no frame after the moment is scored. running: 1 where a
-    bout that began before goes on at the moment: it is no answer to it. unscored_s: time from the moment to that first
-    bout, or to the end of the labels, in which a bout may have been missed.
+    latency_s: from the moment's frame to the bout's first; NaN where there is none. began: 1 where there is one, 0
+    where there is none to the end of the labels (censored), NaN where no frame after the moment is scored. running: 1
+    where a bout that began before goes on at the moment: it is no answer to it. unscored_s: time from the moment to
+    that first bout, or to the end of the labels, in which a bout may have been missed.
     """
 
     latency_s: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +71,7 @@ def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> T
     labels = table["Action"].map(ids).to_numpy(np.int64)
     recording, number = (clip.recording, clip.trial) if clip else _names(file)
     fps = clip.fps if clip else _rate(table["Time_s"].to_numpy(float))
-    return Trial(
-        recording, number, labels, labels >= 0, fps, int(frames[0]), clip.stim_frame if clip else None
-    )
+    return Trial(recording, number, labels, labels >= 0, fps, int(frames[0]), clip.stim_frame if clip else None)
 
 
 def _names(file: Path) -> tuple[str, int]:

@@ -126,9 +126,7 @@ def _true(clip: Clip, merged: Merge) -> np.ndarray:
 def trial_of(clip: Clip, labels: np.ndarray) -> Trial:
     """A trial of the cache, with these labels (T,)."""
     intact = np.array(clip.intact)
-    return Trial(
-        clip.recording, clip.trial, labels, intact, clip.fps, clip.source["crop_start"], clip.stim_frame
-    )
+    return Trial(clip.recording, clip.trial, labels, intact, clip.fps, clip.source["crop_start"], clip.stim_frame)
 
 
 def without_suffix(name: str) -> str:

@@ -25,7 +25,9 @@ def read_stimuli(path: Path) -> Stimuli:
         key = without_suffix(text.filled(path, row, "recording")), text.whole(path, row, "trial")
         frame = text.whole(path, row, "stim_frame")
         if key in stimuli and stimuli[key][0] != frame:
-            raise TableError(f"{stimuli[key][1]} and row {row.number}: other stimulus frames for {key[0]} trial {key[1]}")
+            raise TableError(
+                f"{stimuli[key][1]} and row {row.number}: other stimulus frames for {key[0]} trial {key[1]}"
+            )
         stimuli.setdefault(key, (frame, f"{path} row {row.number}"))
     return stimuli
 
