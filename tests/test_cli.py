@@ -272,6 +272,11 @@ def test_hdf5_and_zarr_are_trained_by_the_same_command(tmp_path: Path) -> None:
     [
         ("check", PREPROCESS_FLAGS | {*FOLDERS, "--csv", "--quick", "--help"}),
         ("inspect", {"--cache", "--out", "--frames", "--kp-likelihood-thr", "--help"}),
+        (
+            "tables",
+            {"--out", "--cache", "--truth", "--groups", "--group-by", "--stimulus", "--merge", "--fps", "--decision"}
+            | {"--seed", "--help"},
+        ),
     ],
 )
 def test_the_flags_of_looking_are_frozen(command: str, expected: set[str]) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
 
 from pipeline.predict.pictures import class_colours
 from pipeline.tables.groups import GROUP, Group
@@ -68,28 +67,21 @@ def time_in_behaviour(animals: pd.DataFrame, groups: pd.DataFrame, class_names: 
 
 
 def around_stimulus(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
-    """A panel per group: the share of trials in each behaviour, with its interval, against time from the stimulus."""
+    """A row per behaviour, a column per group: the share of trials with its interval, by time from the stimulus."""
     names = groups_of(table)
-    n_columns = min(len(names), PANEL_COLUMNS)
-    n_rows = math.ceil(len(names) / n_columns)
-    size = (max(3.0 * n_columns, 5.5) + 0.3, 2.3 * n_rows + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, group in zip(panels, names, strict=False):
-        own = table[_is(table, group)]
-        for name, colour in zip(class_names, class_colours(len(class_names)), strict=True):
-            _course(axes, own[own["behaviour"] == name], colour)
-        axes.axvline(0, color=OUTLINE, linewidth=0.8, linestyle=":")
-        most = f"{own['n_animals'].max()} animals, {own['n_trials'].max()} trials"
-        axes.set_title(f"{title_of(group)} ({most})", fontsize=SMALL)
-        axes.set_ylim(0, 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=SMALL, labelbottom=True)
-    for axes in panels[len(names) :]:
-        axes.remove()
+    figure = Figure(figsize=(2.0 * len(names) + 1.6, 0.95 * len(class_names) + 0.9), layout="constrained")
+    panels = figure.subplots(len(class_names), len(names), squeeze=False, sharex=True, sharey="row")
+    colours = class_colours(len(class_names))
+    for (row, column), axes in np.ndenumerate(panels):
+        own = table[_is(table, names[column]) & (table["behaviour"] == class_names[row])]
+        _course(axes, own, colours[row])
+        if row == 0:
+            most = f"{own['n_animals'].max()} animals, {own['n_trials'].max()} trials"
+            axes.set_title(f"{title_of(names[column])}\n{most}", fontsize=SMALL)
+        if column == 0:
+            axes.set_ylabel(class_names[row], fontsize=SMALL, rotation=0, ha="right", va="center")
     figure.supxlabel("time from the stimulus (s)", fontsize=SMALL + 1)
-    figure.supylabel("share of trials", fontsize=SMALL + 1)
-    _legend(figure, class_names)
+    figure.supylabel("share of trials, with 95 % bootstrap interval", fontsize=SMALL + 1)
     return figure
 
 
@@ -122,7 +114,9 @@ def _dots(axes: Axes, place: int, values: np.ndarray, found: pd.Series, colour: 
     """values (U,) of animals beside the mean of their group and its interval."""
     values = values[np.isfinite(values)]
     aside = place - 0.15 + np.linspace(-0.09, 0.09, len(values)) if len(values) > 1 else np.array([place - 0.15])
-    axes.scatter(aside[: len(values)], values, s=22, color=colour, edgecolor=OUTLINE, linewidth=0.6, zorder=3)
+    axes.scatter(
+        aside[: len(values)], values, s=22, color=colour, edgecolor=OUTLINE, linewidth=0.6, zorder=3, clip_on=False
+    )
     axes.plot([place + 0.08, place + 0.32], [found["mean"]] * 2, color="black", linewidth=1.6)
     axes.plot([place + 0.2] * 2, [found["low"], found["high"]], color="black", linewidth=1)
 
@@ -146,15 +140,16 @@ def _group_axis(axes: Axes, titles: Sequence[str], tilted: bool) -> None:
 def _course(axes: Axes, own: pd.DataFrame, colour: str) -> None:
     """Where at least half of the trials are scored; at the ends there are few."""
     shown = own[own["n_trials"] >= own["n_trials"].max() / 2]
-    time = shown["time_from_stimulus_s"]
-    axes.fill_between(time, shown["low"], shown["high"], color=colour, alpha=0.25, linewidth=0)
-    axes.plot(time, shown["share_of_trials"], color=colour, linewidth=1.5)
-
-
-def _legend(figure: Figure, class_names: Sequence[str]) -> None:
-    colours = class_colours(len(class_names))
-    lines = [Line2D([], [], color=c, label=name, linewidth=2) for name, c in zip(class_names, colours, strict=True)]
-    figure.legend(handles=lines, loc="outside upper center", ncols=min(len(lines), 6), frameon=False, fontsize=SMALL)
+    time = shown["time_from_stimulus_s"].to_numpy(float)
+    mean, low, high = (shown[name].to_numpy(float) for name in ("share_of_trials", "low", "high"))
+    axes.fill_between(time, low, high, color=colour, alpha=0.35, linewidth=0)
+    axes.plot(time, mean, color=colour, linewidth=1.8)
+    axes.plot(time, mean, color=OUTLINE, linewidth=0.6)  # light colours are seen too
+    axes.axvline(0, color=OUTLINE, linewidth=0.8, linestyle=":")
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL)
 
 
 def _matrix(axes: Axes, own: pd.DataFrame, class_names: Sequence[str]) -> AxesImage:
