@@ -61,6 +61,8 @@ def _show(made: Any, paths: list[Path]) -> None:
         shown = [f"{name} [95 %]" for name in SHOWN.values()]
         columns = ["treatment", "session", "behaviour", "animals", "trials", *shown]
         table(f"Means of animals, of {made.what}", columns, rows, right=["animals", "trials", *shown])
+        for note in sorted(set(made.tables["per_group"]["note"]) - {""}):
+            say(f"[warning] {note}; the column note of per_group tells where")
     for note in made.notes:
         say(note if note.startswith("[") else f"[info] {note}")
     if made.left_out:
@@ -83,5 +85,5 @@ def _group_rows(groups: Any) -> Any:
 def _cell(row: Any) -> str:
     if row["mean"] != row["mean"]:
         return "-"
-    interval = "" if row["note"] else f" [{row['low']:.2f}, {row['high']:.2f}]"
+    interval = "" if row["low"] != row["low"] else f" [{row['low']:.2f}, {row['high']:.2f}]"
     return f"{row['mean']:.2f}{interval}"

@@ -123,7 +123,7 @@ def _dots(axes: Axes, place: int, values: np.ndarray, found: pd.Series, colour: 
 
 def _dots_caption(times: pd.DataFrame) -> str:
     bar = "bar: mean of animals, line: its 95 % bootstrap interval"
-    without = times[times["note"] != ""]
+    without = times[times["low"].isna()]
     return f"dot: an animal (mean of its trials); {bar}" + ("; no line: too few animals" if len(without) else "")
 
 
