@@ -49,8 +49,8 @@ def agreement_table(errors: pd.DataFrame, order: Sequence[Group], seed: int) -> 
     rows = []
     for group, inside in parts:
         for (behaviour, measure), own in inside.groupby(["behaviour", "measure"], sort=False):
-            figures = (own[name].to_numpy(float) for name in ("predicted", "true"))
-            found = agreement(*figures, own["animal"].to_numpy(str), seed)
+            said, true = (own[name].to_numpy(float) for name in ("predicted", "true"))
+            found = agreement(said, true, own["animal"].to_numpy(str), seed)
             identity = dict(zip(GROUP, group, strict=True)) | {"behaviour": behaviour, "measure": measure}
             rows.append(identity | dataclasses.asdict(found))
     columns = [*GROUP, "behaviour", "measure", *(field.name for field in dataclasses.fields(Agreement))]

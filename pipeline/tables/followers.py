@@ -62,6 +62,6 @@ def _cells(
     share = probabilities(matrix)
     for i, j in np.ndindex(*matrix.shape):
         if i != j:
-            cell = {"from_behaviour": class_names[i], "to_behaviour": class_names[j]}
+            cell: dict[str, Any] = {"from_behaviour": class_names[i], "to_behaviour": class_names[j]}
             cell |= {"count": int(matrix[i, j]), "probability": share[i, j]}
             yield identity | cell | ({"low": ends[0][i, j], "high": ends[1][i, j]} if ends else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Placed:
     notes: tuple[str, ...] = ()
 
 
-def read_groups(path: Path, taken: Sequence[str]) -> Groups:
+def read_groups(path: Path, taken: Collection[str]) -> Groups:
     """taken: names that further columns may not have, since the tables' own columns have them. Raises TableError."""
     header, rows = text.read(path, EXPECTED)
     key = _key_columns(path, header)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def _dots_caption(times: pd.DataFrame) -> str:
 
 
 def _group_axis(axes: Axes, titles: Sequence[str], tilted: bool) -> None:
-    how = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if tilted else {}
+    how: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if tilted else {}
     axes.set_xticks(range(len(titles)), titles, fontsize=SMALL, **how)
     axes.set_xlim(-0.5, len(titles) - 0.5)
     axes.set_ylim(bottom=0)

@@ -6,7 +6,6 @@ Frames of a trial count from its start, 0, as in the Frame column of `pipeline p
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +136,3 @@ def without_suffix(name: str) -> str:
 def some(names: Sequence[str], most: int = 8) -> str:
     """The first names, and how many more there are."""
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def doubles(names: Sequence[str]) -> list[str]:
-    """Those that occur more than once, sorted."""
-    return sorted(name for name, n in Counter(names).items() if n > 1)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from tables_lab import CLASSES, random_lab, write_cache
 
 from pipeline.predict.pictures import class_colours
 from pipeline.tables import plots
 from pipeline.tables.files import write_picture
 from pipeline.tables.stage import Asked, make
+from tables_lab import CLASSES, random_lab, write_cache
 
 BY = r"_(\d+M)"
 

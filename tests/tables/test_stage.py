@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tables_lab import CLASSES, LENGTH, Lived, lived, random_lab, write_cache, write_predictions
 
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
@@ -19,6 +18,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.tables import predicted, stage
 from pipeline.tables.sources import SourceError
 from pipeline.tables.stage import Asked, make, save
+from tables_lab import CLASSES, LENGTH, Lived, lived, random_lab, write_cache, write_predictions
 
 BY = r"_(\d+M)"
 
@@ -120,6 +120,10 @@ def test_two_animals_have_a_mean_and_no_interval(tmp_path: Path) -> None:
     assert found["mean"].notna().any()
     assert found[["low", "high"]].isna().all(axis=None)
     assert set(found["note"]) == {"fewer than 3 animals with a value: no interval"}
+    five = write_cache(tmp_path / "five", random_lab(0, animals=5))
+    time = of(make(Asked(cache=five, group_by=BY)).tables["per_group"], behaviour="lick", measure="time_s")
+    assert time["note"] == "fewer than 10 animals with a value: the interval is too narrow"
+    assert time["low"] < time["high"]
 
 
 def test_censored_trials_are_counted_and_have_no_latency(tmp_path: Path) -> None:
