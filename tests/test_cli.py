@@ -67,7 +67,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def flags_of(command: str) -> set[str]:
-    words = pipeline(command, "--help").stdout.replace("/", " ").split()
+    words = pipeline(command, "--help").stdout.replace("/", " ").replace(",", " ").split()
     return {word for word in words if word.startswith("--") and not word.startswith("--no-")}
 
 
