@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def around_stimulus(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
         _course(axes, own, colours[row])
         if row == 0:
             most = f"{own['n_animals'].max()} animals, {own['n_trials'].max()} trials"
-            axes.set_title(f"{title_of(names[column])}\n{most}", fontsize=SMALL)
+            axes.set_title(f"{_wrapped(names[column])}\n{most}", fontsize=SMALL)
         if column == 0:
             axes.set_ylabel(class_names[row], fontsize=SMALL, rotation=0, ha="right", va="center")
     figure.supxlabel("time from the stimulus (s)", fontsize=SMALL + 1)
@@ -97,7 +98,7 @@ def transitions(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, group in zip(panels, names, strict=False):
         image = _matrix(axes, own[_is(own, group)], class_names)
-        axes.set_title(title_of(group), fontsize=SMALL + 1)
+        axes.set_title(_wrapped(group), fontsize=SMALL + 1)
     for axes in panels[len(names) :]:
         axes.remove()
     bar = figure.colorbar(image, ax=list(panels[: len(names)]), label="probability (number: transitions)", shrink=0.8)
@@ -105,6 +106,11 @@ def transitions(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     figure.supxlabel("next behaviour", fontsize=SMALL + 1)
     figure.supylabel("behaviour", fontsize=SMALL + 1)
     return figure
+
+
+def _wrapped(group: Group) -> str:
+    """Its title in lines that fit over a panel."""
+    return textwrap.fill(title_of(group), 24)
 
 
 def _is(table: pd.DataFrame, group: Group) -> pd.Series:
