@@ -32,6 +32,7 @@ from pipeline.options import (
 )
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
+from pipeline.tables.command import tables
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}
@@ -259,6 +260,9 @@ def evaluate(
     from pipeline import jobs
 
     raise typer.Exit(jobs.evaluate(models=model, cache=cache, on=on, out=out, device=device))
+
+
+app.command()(tables)
 
 
 @app.command("inspect")

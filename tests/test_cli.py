@@ -14,6 +14,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.setting_texts import flag
 from pipeline.settings import PreprocessSettings, TrainSettings
+from tables_lab import random_lab, write_cache
 from tests_support import write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]
@@ -66,7 +67,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def flags_of(command: str) -> set[str]:
-    words = pipeline(command, "--help").stdout.replace("/", " ").split()
+    words = pipeline(command, "--help").stdout.replace("/", " ").replace(",", " ").split()
     return {word for word in words if word.startswith("--") and not word.startswith("--no-")}
 
 
@@ -272,6 +273,11 @@ def test_hdf5_and_zarr_are_trained_by_the_same_command(tmp_path: Path) -> None:
     [
         ("check", PREPROCESS_FLAGS | {*FOLDERS, "--csv", "--quick", "--help"}),
         ("inspect", {"--cache", "--out", "--frames", "--kp-likelihood-thr", "--help"}),
+        (
+            "tables",
+            {"--out", "--cache", "--truth", "--groups", "--group-by", "--stimulus", "--merge", "--fps", "--decision"}
+            | {"--seed", "--help"},
+        ),
     ],
 )
 def test_the_flags_of_looking_are_frozen(command: str, expected: set[str]) -> None:
@@ -285,3 +291,21 @@ def test_inspect_writes_a_picture_and_a_video(small_cache: Path, tmp_path: Path)
     wrong = pipeline("inspect", "mouse_00M_a", "--cache", small_cache, "--out", tmp_path / "seen")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("error: mouse_00M_a: 2 clips of that name")
+
+
+def test_tables_tell_what_is_in_no_group(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", random_lab(0, animals=4))
+    (tmp_path / "groups.csv").write_text("animal,treatment\n00M,CFA\n01M,CFA\n02M,CFA\n77M,CFA\n")
+    asked = ["tables", "--cache", cache, "--group-by", r"_(\d+M)", "--out", tmp_path / "out"]
+    done = pipeline(*asked, "--groups", tmp_path / "groups.csv")
+    assert done.returncode == 3, done.stderr
+    for text in ("1 animals of it have no trial here: 77M", "mouse_03M trial 1", "Without a group", "too narrow"):
+        assert text in done.stdout
+    assert (tmp_path / "out" / "pictures" / "time_in_behaviour.svg").exists()
+    done = pipeline(*asked)
+    assert done.returncode == 0, done.stderr
+    wrong = pipeline(*asked, "--stimulus", tmp_path / "groups.csv")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: ")
+    assert "no column recording, trial, stim_frame" in wrong.stderr
+    assert pipeline(*asked, "--fps", "0").returncode == 2

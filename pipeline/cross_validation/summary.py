@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.cross_validation import bootstrap
+from pipeline import bootstrap
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.train.metrics import SEGMENT_IOUS, confusion, f1_per_class, macro_f1, segment_counts
 

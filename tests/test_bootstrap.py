@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from pipeline.cross_validation.bootstrap import draws, interval
+from pipeline.bootstrap import draws, interval, mean_interval
 from pipeline.train.metrics import confusion, f1_per_class, macro_f1
 
 
@@ -47,3 +47,15 @@ def test_a_class_that_some_resamples_lack_is_measured_on_the_others() -> None:
 @pytest.mark.parametrize("n_units", [1, 2])
 def test_few_units_are_drawn_too(n_units: int) -> None:
     assert draws(n_units, 0).shape == (1000, n_units)
+
+
+def test_means_of_animals_that_have_a_value() -> None:
+    values = np.array([[1.0, np.nan, 5.0], [2.0, np.nan, 6.0], [6.0, np.nan, np.nan], [7.0, 1.0, np.nan]])
+    mean, low, high, n_known = mean_interval(values, seed=4)
+    np.testing.assert_allclose(mean, [4, 1, 5.5])
+    np.testing.assert_array_equal(n_known, [4, 1, 2])
+    by_hand = [values[np.repeat(np.arange(4), times), 0].mean() for times in draws(4, 4)]
+    np.testing.assert_allclose((low[0], high[0]), np.percentile(by_hand, [2.5, 97.5]))
+    assert np.isnan([low[1:], high[1:]]).all()  # fewer than MIN_UNITS have a value
+    assert np.isnan(mean_interval(values[:2], seed=4)[1]).all()
+    assert np.isnan(mean_interval(values[:0], seed=4)[0]).all()

@@ -12,6 +12,7 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+MIN_UNITS = 3  # an interval of fewer says nothing
 
 
 def draws(n_units: int, seed: int, n_resamples: int = RESAMPLES) -> np.ndarray:
@@ -33,3 +34,23 @@ def interval(
     ends = np.nanquantile(np.where(defined, found, 0), [outside, 1 - outside], axis=0)
     low, high = np.where(defined, ends, np.nan)
     return low, high
+
+
+def mean_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of values (U, ...) over the units, the ends of its interval, and how many units have a value: each (...).
+
+    NaN: the unit has no value; it is drawn all the same. Ends are NaN where fewer than MIN_UNITS units have one.
+    """
+    known = np.isfinite(values)
+    per_unit = np.stack([np.where(known, values, 0), known], axis=-1)
+    total, n_known = per_unit.sum(0), known.sum(0)
+    if len(values) < MIN_UNITS:
+        return _mean(total), np.full(n_known.shape, np.nan), np.full(n_known.shape, np.nan), n_known
+    low, high = interval(per_unit, draws(len(values), seed), _mean)
+    enough = n_known >= MIN_UNITS
+    return _mean(total), np.where(enough, low, np.nan), np.where(enough, high, np.nan), n_known
+
+
+def _mean(totals: np.ndarray) -> np.ndarray:
+    """Of (..., 2), sum and number: the mean (...), NaN of nothing."""
+    return np.where(totals[..., 1] > 0, totals[..., 0] / np.maximum(totals[..., 1], 1), np.nan)
