@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model import pose_motion
+from pipeline.model import pose_motion, pose_windows
 from pipeline.model.pose_branch import LARGEST, SPANS, PoseBranch, PoseFeaturesError, PoseSet, pose_set
 from pipeline.model.pose_graph import PARTS, PoseError, features
 
@@ -26,9 +26,9 @@ def tracks(count: int = 4, T: int = 60, hidden: float = 0.2, seed: int = 0) -> l
     return made
 
 
-def branch(time_input: str = "none", kind: str = "motion") -> PoseBranch:
+def branch(time_input: str = "none", kind: str = "motion", windows: tuple[int, ...] = ()) -> PoseBranch:
     torch.manual_seed(0)
-    return PoseBranch(pose_set(MICE, {}, kind, time_input), 6, 8).eval()
+    return PoseBranch(pose_set(MICE, {}, kind, time_input), 6, 8, windows).eval()
 
 
 def test_what_each_setting_makes() -> None:
@@ -163,6 +163,29 @@ def test_a_missing_feature_is_shown_as_the_mean() -> None:
     assert (inputs[25, : len(missing)][~missing] != 0).all()
     marks = torch.tensor([1.0, 0, 1, 1, 1, 1])
     assert torch.equal(inputs[25, len(missing) :], torch.cat([marks, marks]))
+
+
+def test_windows_are_of_the_features_as_they_are_shown() -> None:
+    (xy, visible), lengths = tracks(1, hidden=0.6)[0], (7, 25, 999)
+    made, plain = branch(windows=lengths), branch()
+    made.fit(tracks())
+    plain.fit(tracks())
+    inputs, n = seen_by_linear(made, xy, visible), len(made.mean_F)
+    shown = seen_by_linear(plain, xy, visible)
+    assert torch.equal(inputs[:, : shown.shape[1]], shown)
+    _, present = pose_motion.features(
+        torch.from_numpy(xy)[None], torch.from_numpy(visible)[None], GROUPS, made.shape_n2
+    )
+    assert 0.2 < present.float().mean() < 0.9
+    expected = pose_windows.features(shown[None, :, :n], present, lengths)[0]
+    assert torch.equal(inputs[:, shown.shape[1] :], expected)
+    assert made.linear.in_features == plain.linear.in_features + pose_windows.n_features(n, lengths)
+
+
+def test_windows_are_of_both_kinds_of_features() -> None:
+    counts = [PoseBranch(pose_set(PARTS, {}, "both"), 6, 8, windows).linear.in_features for windows in ((), (9,))]
+    motion = len(PoseBranch(pose_set(PARTS, {}, "motion"), 6, 8).mean_F)
+    assert counts[1] - counts[0] == pose_windows.n_features(18 + motion, (9,))
 
 
 @torch.no_grad()
