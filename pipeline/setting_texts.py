@@ -38,5 +38,5 @@ def parse_lengths(text: str, name: str) -> tuple[int, ...]:
     items = parse_list(text, name) if text.strip() else ()
     lengths = tuple(int(item) for item in items if item.isdecimal())
     if len(lengths) < len(items) or min(lengths, default=2) < 2 or len(set(lengths)) < len(lengths):
-        raise SettingsError(f"--{flag(name)} {text}: expected distinct numbers of frames from 2 on, with commas between")
+        raise SettingsError(f"--{flag(name)} {text}: expected distinct numbers of frames, 2 or more, as in 15,61")
     return lengths
