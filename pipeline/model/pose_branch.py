@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.model import pose_graph, pose_motion, pose_windows
 from pipeline.model.animals import animals
+from pipeline.model.tcn import stretched
 
 # A feature further from its mean than so many standard deviations is a wrong point more often than a movement.
 LARGEST = 5.0
@@ -62,7 +63,7 @@ class PoseBranch(nn.Module):
 
     Motion features and times are seen over their mean and spread in the training recordings, and the former about the
     animal's mean shape there; `fit` and `fit_times` find them, and the weights hold them. windows: lengths in frames
-    over which the features' means and deviations are seen too, see `pose_windows`.
+    over which the features' means and deviations are seen too, alike in the `step` frames of a step (`pose_windows`).
     """
 
     shape_n2: torch.Tensor
@@ -71,9 +72,9 @@ class PoseBranch(nn.Module):
     time_mean: torch.Tensor
     time_spread: torch.Tensor
 
-    def __init__(self, made: PoseSet, n_keypoints: int, width: int, windows: Sequence[int] = ()) -> None:
+    def __init__(self, made: PoseSet, n_keypoints: int, width: int, windows: Sequence[int] = (), step: int = 1) -> None:
         super().__init__()
-        self.made, self.windows = made, tuple(windows)
+        self.made, self.windows, self.step = made, tuple(windows), step
         n_inputs = 2 * pose_graph.n_features() if made.graph is not None else 0
         n_windowed = pose_graph.n_features() if made.graph is not None else 0
         if made.groups is not None:
@@ -83,12 +84,14 @@ class PoseBranch(nn.Module):
             self.register_buffer("spread_F", torch.ones(F))
             n_inputs += F + 2 * n_keypoints
             n_windowed += F
-        n_inputs += pose_windows.n_features(n_windowed, self.windows)
         if made.time:
             self.register_buffer("time_mean", torch.zeros(len(SPANS) * len(made.time)))
             self.register_buffer("time_spread", torch.ones(len(SPANS) * len(made.time)))
         n_inputs += (1 + len(SPANS)) * len(made.time)
         self.linear = nn.Linear(n_inputs, width)
+        if self.windows:
+            n_windowed = pose_windows.n_features(n_windowed, self.windows)
+            self.of_windows = nn.Linear(n_windowed, width, bias=False)
 
     def forward(
         self,
@@ -114,10 +117,12 @@ class PoseBranch(nn.Module):
             windowed.append((standard_BTF, present_BTF))
         if self.made.time:
             parts.append(self._times(when_BT3, xy_BTK2))
-        if self.windows:
-            values_BTF, present_BTF = (torch.cat(columns, -1) for columns in zip(*windowed, strict=True))
-            parts.append(pose_windows.features(values_BTF, present_BTF, self.windows))
-        return self.linear(torch.cat(parts, -1))
+        posed_BTD = self.linear(torch.cat(parts, -1))
+        if not self.windows:
+            return posed_BTD
+        values_BTF, present_BTF = (torch.cat(columns, -1) for columns in zip(*windowed, strict=True))
+        windowed_BSD = self.of_windows(pose_windows.features(values_BTF, present_BTF, self.windows, self.step))
+        return posed_BTD + stretched(windowed_BSD, posed_BTD.shape[1], self.step)
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """Whether each time is known, and what is told of it, over its mean and spread; 0 where it is not known."""

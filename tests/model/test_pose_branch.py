@@ -165,27 +165,26 @@ def test_a_missing_feature_is_shown_as_the_mean() -> None:
     assert torch.equal(inputs[25, len(missing) :], torch.cat([marks, marks]))
 
 
-def test_windows_are_of_the_features_as_they_are_shown() -> None:
+@pytest.mark.parametrize("step", [1, 4])
+@torch.no_grad()
+def test_windows_are_of_the_features_as_they_are_shown(step: int) -> None:
     (xy, visible), lengths = tracks(1, hidden=0.6)[0], (7, 25, 999)
-    made, plain = branch(windows=lengths), branch()
+    made, plain = PoseBranch(pose_set(MICE, {}, "motion"), 6, 8, lengths, step), branch()
     made.fit(tracks())
     plain.fit(tracks())
-    inputs, n = seen_by_linear(made, xy, visible), len(made.mean_F)
-    shown = seen_by_linear(plain, xy, visible)
-    assert torch.equal(inputs[:, : shown.shape[1]], shown)
-    _, present = pose_motion.features(
-        torch.from_numpy(xy)[None], torch.from_numpy(visible)[None], GROUPS, made.shape_n2
-    )
+    plain.linear = made.linear
+    shown = seen_by_linear(plain, xy, visible)[None, :, : len(made.mean_F)]
+    seen = torch.from_numpy(xy)[None], torch.from_numpy(visible)[None]
+    _, present = pose_motion.features(*seen, GROUPS, made.shape_n2)
     assert 0.2 < present.float().mean() < 0.9
-    expected = pose_windows.features(shown[None, :, :n], present, lengths)[0]
-    assert torch.equal(inputs[:, shown.shape[1] :], expected)
-    assert made.linear.in_features == plain.linear.in_features + pose_windows.n_features(n, lengths)
+    of_steps = made.of_windows(pose_windows.features(shown, present, lengths, step))
+    added = of_steps.repeat_interleave(step, 1)
+    torch.testing.assert_close(made(*seen) - plain(*seen), added, atol=1e-4, rtol=1e-4)
 
 
 def test_windows_are_of_both_kinds_of_features() -> None:
-    counts = [PoseBranch(pose_set(PARTS, {}, "both"), 6, 8, windows).linear.in_features for windows in ((), (9,))]
-    motion = len(PoseBranch(pose_set(PARTS, {}, "motion"), 6, 8).mean_F)
-    assert counts[1] - counts[0] == pose_windows.n_features(18 + motion, (9,))
+    made = PoseBranch(pose_set(PARTS, {}, "both"), 6, 8, (9,))
+    assert made.of_windows.in_features == pose_windows.n_features(18 + len(made.mean_F), (9,))
 
 
 @torch.no_grad()

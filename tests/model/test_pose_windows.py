@@ -47,6 +47,16 @@ def test_it_is_what_loops_over_the_frames_give(seed: int, T: int, hidden: float,
         np.testing.assert_allclose(found[b].numpy(), expected, atol=5e-3)
 
 
+@pytest.mark.parametrize(("T", "step"), [(60, 3), (61, 3), (59, 5), (2, 3), (0, 3)])
+def test_windows_of_steps_are_those_of_the_frames_in_the_middle(T: int, step: int) -> None:
+    values, present = drawn(6, T, 0.4)
+    lengths = (step, 3 * step, 9 * step)
+    found = features(values, present, lengths, step)
+    assert found.shape == (2, -(-T // step), n_features(3, lengths))
+    padded = [torch.nn.functional.pad(x, (0, 0, 0, -T % step)) for x in (values, present)]
+    torch.testing.assert_close(found, features(*padded, lengths)[:, step // 2 :: step], atol=5e-3, rtol=0)
+
+
 @pytest.mark.parametrize("hidden", [0.0, 0.6])
 def test_what_never_changes_is_its_mean_and_does_not_deviate(hidden: float) -> None:
     present = drawn(1, 400, hidden)[1]
