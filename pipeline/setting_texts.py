@@ -31,3 +31,12 @@ def parse_list(text: str, name: str) -> tuple[str, ...]:
     if not all(items) or len(set(items)) != len(items):
         raise SettingsError(f"--{flag(name)} {text}: expected distinct names with commas between")
     return items
+
+
+def parse_lengths(text: str, name: str) -> tuple[int, ...]:
+    """`15,61` as distinct numbers of frames, 2 or more each; of an empty text none. Raises SettingsError."""
+    items = parse_list(text, name) if text.strip() else ()
+    lengths = tuple(int(item) for item in items if item.isdecimal())
+    if len(lengths) < len(items) or min(lengths, default=2) < 2 or len(set(lengths)) < len(lengths):
+        raise SettingsError(f"--{flag(name)} {text}: expected distinct numbers of frames, 2 or more, as in 15,61")
+    return lengths

@@ -147,6 +147,12 @@ class TrainSettings:
         "and of several animals to each other; both; auto: both where the six are there, else motion",
         choices=("auto", "graph", "motion", "both"),
     )
+    pose_windows: str = setting(
+        "",
+        "model",
+        "lengths in frames, for example 15,61,241: the network is also shown the mean and the deviation of every pose "
+        "feature over so many frames about each, of those in which it is known; empty: none",
+    )
     time_input: str = setting(
         "none",
         "model",

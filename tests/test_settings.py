@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.setting_texts import SettingsError, parse_list, parse_map
+from pipeline.setting_texts import SettingsError, parse_lengths, parse_list, parse_map
 from pipeline.settings import PreprocessSettings, TrainSettings, read_toml, resolve
 
 # The settings that the project promises, with their defaults; a change here is a change for every user.
@@ -94,3 +94,14 @@ def test_a_wrong_map_names_its_setting(text: str) -> None:
 def test_a_list_has_distinct_names(text: str) -> None:
     with pytest.raises(SettingsError, match="--classes"):
         parse_list(text, "classes")
+
+
+@pytest.mark.parametrize(("text", "lengths"), [("", ()), (" ", ()), ("15", (15,)), ("61, 15,2", (61, 15, 2))], ids=repr)
+def test_lengths_are_numbers_of_frames(text: str, lengths: tuple[int, ...]) -> None:
+    assert parse_lengths(text, "pose_windows") == lengths
+
+
+@pytest.mark.parametrize("text", ["1", "0", "-3", "a", "15,", "15,15", "15,015", "2.5"], ids=repr)
+def test_wrong_lengths_name_their_setting(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"--pose-windows .*: expected distinct"):
+        parse_lengths(text, "pose_windows")

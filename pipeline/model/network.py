@@ -42,6 +42,7 @@ class NetworkConfig:
     view_size: int = 64
     view_span: float = 4.0
     pose_features: str = "auto"
+    pose_windows: tuple[int, ...] = ()
     time_input: str = "none"
     pose_width: int = 64
     tcn_channels: int = 128
@@ -90,7 +91,7 @@ class Network(nn.Module):
         )
         self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
         made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
-        self.pose = PoseBranch(made, K, config.pose_width)
+        self.pose = PoseBranch(made, K, config.pose_width, config.pose_windows, config.tcn_stride)
         width = config.pose_width + (self.encoder.width if self.encoder else 0)
         self.tcn = TCN(width, config.tcn_channels, config.tcn_layers, config.tcn_kernel, config.dropout)
         self.head_dropout = nn.Dropout(config.head_dropout)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.model import pose_graph, pose_motion
+from pipeline.model import pose_graph, pose_motion, pose_windows
 from pipeline.model.animals import animals
+from pipeline.model.tcn import stretched
 
 # A feature further from its mean than so many standard deviations is a wrong point more often than a movement.
 LARGEST = 5.0
@@ -61,7 +62,8 @@ class PoseBranch(nn.Module):
     """Features and which of them are present -> linear (B,T,D).
 
     Motion features and times are seen over their mean and spread in the training recordings, and the former about the
-    animal's mean shape there; `fit` and `fit_times` find them, and the weights hold them.
+    animal's mean shape there; `fit` and `fit_times` find them, and the weights hold them. windows: lengths in frames
+    over which the features' means and deviations are seen too, alike in the `step` frames of a step (`pose_windows`).
     """
 
     shape_n2: torch.Tensor
@@ -70,21 +72,26 @@ class PoseBranch(nn.Module):
     time_mean: torch.Tensor
     time_spread: torch.Tensor
 
-    def __init__(self, made: PoseSet, n_keypoints: int, width: int) -> None:
+    def __init__(self, made: PoseSet, n_keypoints: int, width: int, windows: Sequence[int] = (), step: int = 1) -> None:
         super().__init__()
-        self.made = made
+        self.made, self.windows, self.step = made, tuple(windows), step
         n_inputs = 2 * pose_graph.n_features() if made.graph is not None else 0
+        n_windowed = pose_graph.n_features() if made.graph is not None else 0
         if made.groups is not None:
             F = pose_motion.n_features(made.groups, n_keypoints)
             self.register_buffer("shape_n2", torch.zeros(len(made.groups[0]), 2))
             self.register_buffer("mean_F", torch.zeros(F))
             self.register_buffer("spread_F", torch.ones(F))
             n_inputs += F + 2 * n_keypoints
+            n_windowed += F
         if made.time:
             self.register_buffer("time_mean", torch.zeros(len(SPANS) * len(made.time)))
             self.register_buffer("time_spread", torch.ones(len(SPANS) * len(made.time)))
         n_inputs += (1 + len(SPANS)) * len(made.time)
         self.linear = nn.Linear(n_inputs, width)
+        if self.windows:
+            n_windowed = pose_windows.n_features(n_windowed, self.windows)
+            self.of_windows = nn.Linear(n_windowed, width, bias=False)
 
     def forward(
         self,
@@ -96,19 +103,26 @@ class PoseBranch(nn.Module):
         """when_BT3: frames, see TIMES; NaN where not known, None of clips without. motion_BTK2: the places that the
         motion features are made of, where these are others.
         """
-        parts = []
+        parts, windowed = [], []
         if self.made.graph is not None:
             values_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.made.graph)
             parts += [values_BTF, present_BTF.float()]
+            windowed.append((values_BTF, present_BTF))
         if self.made.groups is not None:
             motion_BTK2 = xy_BTK2 if motion_BTK2 is None else motion_BTK2
             motion_BTK2, known_BTK = pose_motion.bridged(motion_BTK2.float(), visible_BTK)
             values_BTF, present_BTF = pose_motion.of_bridged(motion_BTK2, known_BTK, self.made.groups, self.shape_n2)
             standard_BTF = ((values_BTF - self.mean_F) / self.spread_F).clamp(-LARGEST, LARGEST)
             parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]
+            windowed.append((standard_BTF, present_BTF))
         if self.made.time:
             parts.append(self._times(when_BT3, xy_BTK2))
-        return self.linear(torch.cat(parts, -1))
+        posed_BTD = self.linear(torch.cat(parts, -1))
+        if not self.windows:
+            return posed_BTD
+        values_BTF, present_BTF = (torch.cat(columns, -1) for columns in zip(*windowed, strict=True))
+        windowed_BSD = self.of_windows(pose_windows.features(values_BTF, present_BTF, self.windows, self.step))
+        return posed_BTD + stretched(windowed_BSD, posed_BTD.shape[1], self.step)
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """Whether each time is known, and what is told of it, over its mean and spread; 0 where it is not known."""

@@ -17,7 +17,7 @@ from pipeline.model.animals import animals
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
-from pipeline.setting_texts import SettingsError, parse_map
+from pipeline.setting_texts import SettingsError, parse_lengths, parse_map
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
 from pipeline.train.augment import without_partner
@@ -130,6 +130,7 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
     make_merge(class_names, settings.merge)
     pose_names = parse_map(settings.pose_names, "pose_names")
     pose_graph.layout(tuple(pose_names.values()), pose_names)
+    parse_lengths(settings.pose_windows, "pose_windows")
     if settings.aug_swap and settings.encoder != "none":
         raise SettingsError(
             f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
@@ -240,6 +241,7 @@ def _network_config(
         view_size=settings.view_size,
         view_span=settings.view_span,
         pose_features=settings.pose_features,
+        pose_windows=parse_lengths(settings.pose_windows, "pose_windows"),
         time_input=settings.time_input,
         pose_width=settings.pose_width,
         tcn_channels=settings.tcn_channels,

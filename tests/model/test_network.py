@@ -98,6 +98,7 @@ WAYS = [
     {"time_input": "stimulus", "tcn_stride": 4},
     {"tcn_stride": 5, "refine_stages": 2},
     {"tcn_stride": 30, "refine_stages": 1, "pose_features": "motion"},
+    {"pose_features": "both", "pose_windows": (5, 21, 99), "tcn_stride": 2},
 ]
 
 
@@ -251,6 +252,7 @@ def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
         {"pose_features": "graph"},
         {"time_input": "clip"},
         {"time_input": "stimulus"},
+        {"pose_windows": (9,)},
         {"refine_stages": 1},
     ],
     ids=str,
@@ -288,7 +290,13 @@ def test_pose_names_change_the_features() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 2}], ids=str
+    "changes",
+    [
+        {},
+        {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 2},
+        {"pose_windows": (5, 21)},
+    ],
+    ids=str,
 )
 def test_every_weight_learns(changes: dict[str, Any]) -> None:
     frames, *rest = clips()
@@ -343,6 +351,7 @@ def test_it_begins_undecided() -> None:
         {"encoder": "efficientnet_lite0"},
         {"encoder": "none"},
         {"encoder": "none", "pose_features": "both", "time_input": "clip", "tcn_stride": 3, "refine_stages": 1},
+        {"encoder": "none", "pose_windows": (5, 21)},
     ],
     ids=str,
 )

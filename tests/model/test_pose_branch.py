@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.model import pose_motion
+from pipeline.model import pose_motion, pose_windows
 from pipeline.model.pose_branch import LARGEST, SPANS, PoseBranch, PoseFeaturesError, PoseSet, pose_set
 from pipeline.model.pose_graph import PARTS, PoseError, features
 
@@ -26,9 +26,9 @@ def tracks(count: int = 4, T: int = 60, hidden: float = 0.2, seed: int = 0) -> l
     return made
 
 
-def branch(time_input: str = "none", kind: str = "motion") -> PoseBranch:
+def branch(time_input: str = "none", kind: str = "motion", windows: tuple[int, ...] = ()) -> PoseBranch:
     torch.manual_seed(0)
-    return PoseBranch(pose_set(MICE, {}, kind, time_input), 6, 8).eval()
+    return PoseBranch(pose_set(MICE, {}, kind, time_input), 6, 8, windows).eval()
 
 
 def test_what_each_setting_makes() -> None:
@@ -163,6 +163,28 @@ def test_a_missing_feature_is_shown_as_the_mean() -> None:
     assert (inputs[25, : len(missing)][~missing] != 0).all()
     marks = torch.tensor([1.0, 0, 1, 1, 1, 1])
     assert torch.equal(inputs[25, len(missing) :], torch.cat([marks, marks]))
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@torch.no_grad()
+def test_windows_are_of_the_features_as_they_are_shown(step: int) -> None:
+    (xy, visible), lengths = tracks(1, hidden=0.6)[0], (7, 25, 999)
+    made, plain = PoseBranch(pose_set(MICE, {}, "motion"), 6, 8, lengths, step), branch()
+    made.fit(tracks())
+    plain.fit(tracks())
+    plain.linear = made.linear
+    shown = seen_by_linear(plain, xy, visible)[None, :, : len(made.mean_F)]
+    seen = torch.from_numpy(xy)[None], torch.from_numpy(visible)[None]
+    _, present = pose_motion.features(*seen, GROUPS, made.shape_n2)
+    assert 0.2 < present.float().mean() < 0.9
+    of_steps = made.of_windows(pose_windows.features(shown, present, lengths, step))
+    added = of_steps.repeat_interleave(step, 1)
+    torch.testing.assert_close(made(*seen) - plain(*seen), added, atol=1e-4, rtol=1e-4)
+
+
+def test_windows_are_of_both_kinds_of_features() -> None:
+    made = PoseBranch(pose_set(PARTS, {}, "both"), 6, 8, (9,))
+    assert made.of_windows.in_features == pose_windows.n_features(18 + len(made.mean_F), (9,))
 
 
 @torch.no_grad()

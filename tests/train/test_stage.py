@@ -475,8 +475,9 @@ def test_the_plain_cross_entropy_is_torchs(small_cache: Path, quick, tmp_path: P
 # For every training setting: another value, and what it must change. `losses`: the figures of the run.
 CHANGES = {
     "model_type": "action_only", "encoder": "none", "freeze_encoder_epochs": 2, "encoder_width": 24, "pose_width": 24,
-    "pose_features": "motion", "time_input": "clip", "tcn_channels": 24, "tcn_layers": 2, "tcn_kernel": 5,
-    "tcn_stride": 3, "refine_stages": 1, "lambda_tmse": 5.0, "pose_names": "mouth=tail_base,tail_base=mouth",
+    "pose_features": "motion", "pose_windows": "5,9", "time_input": "clip", "tcn_channels": 24, "tcn_layers": 2,
+    "tcn_kernel": 5, "tcn_stride": 3, "refine_stages": 1, "lambda_tmse": 5.0,
+    "pose_names": "mouth=tail_base,tail_base=mouth",
     "merge": "none", "train_T": 16, "val_T": 12, "kp_likelihood_thr": 0.97, "val_share": 0.5, "kp_jitter_std": 0.2,
     "aug_brightness": 0.9, "aug_contrast": 0.9, "aug_temporal_drop": 0.5, "aug_hflip": 1.0, "aug_noise_std": 0.3,
     "aug_roll": 0, "rare_threshold_share": 0.5, "focal_gamma": 0.0, "label_smoothing": 0.4, "class_weight_power": 0.0,
