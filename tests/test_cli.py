@@ -28,7 +28,8 @@ PREPROCESS_FLAGS = {
 TRAIN_FLAGS = {
     "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-features", "--time-input",
     "--pose-width", "--pose-windows", "--tcn-channels", "--tcn-layers", "--tcn-kernel", "--tcn-stride",
-    "--refine-stages", "--pose-names", "--merge", "--train-T", "--val-T", "--kp-likelihood-thr", "--val-share", "--group-by", "--split-file",
+    "--refine-stages", "--pose-names", "--merge", "--train-T", "--val-T",
+    "--kp-likelihood-thr", "--val-share", "--group-by", "--split-file",
     "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
     "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
     "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--aug-view-shift",
