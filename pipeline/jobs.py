@@ -227,6 +227,7 @@ def predict(
 ) -> int:
     """`pipeline predict`: a table per trial, bouts and ethograms."""
     from pipeline.predict import stage
+    from pipeline.predict.exports import TABLES
 
     started = time.perf_counter()
     with progress_bar() as progress:
@@ -245,7 +246,7 @@ def predict(
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)
     if done.refused:
         table("Refused by the model", ("recording", "reason"), done.refused.items())
-    say(f"{done.n_trials} trials in {out / stage.TABLES}, {done.n_bouts} bouts in {out / stage.BOUTS}")
+    say(f"{done.n_trials} trials in {out / TABLES}, {done.n_bouts} bouts in {out / stage.BOUTS}")
     for picture in done.pictures:
         say(f"Picture: {picture}")
     return LEFT_OUT if done.refused else done.report.exit_code

@@ -10,8 +10,7 @@ import numpy as np
 
 import cache as clip_cache
 from cache.clip import ClipRows, Geometry, RecordingMeta
-from pipeline.predict.exports import Prediction, trial_name, trial_table, write_table
-from pipeline.predict.stage import TABLES
+from pipeline.predict.exports import TABLES, Prediction, trial_name, trial_table, write_table
 
 CLASSES = ("rest", "lick", "walk")
 LENGTH = 60

@@ -15,6 +15,7 @@ import cache as clip_cache
 from cache import Cache
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
+from pipeline.cross_validation.decided import decided_by_other_folds
 from pipeline.cross_validation.fold import Done, Failed, Task
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
@@ -22,7 +23,7 @@ from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train.data import Part, check_settings, label_counts
-from pipeline.train.decide import cross_fitted, fit_decision
+from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, holds_files, write_text
@@ -165,8 +166,6 @@ def _decided(clips: Sequence[OutOfFold], out: Path) -> list[OutOfFold]:
     if len({clip.fold for clip in clips}) < 2:
         return []
     trials, labels = [clip.log_probabilities for clip in clips], [clip.labels for clip in clips]
-    groups = [str(clip.fold) for clip in clips]
-    said = cross_fitted(trials, labels, groups, parts=len(set(groups)))
     decision = dataclasses.asdict(fit_decision(trials, labels)) | {"class_names": list(clips[0].class_names)}
     write_text(out / DECISION, json.dumps(decision, indent=1))
-    return [dataclasses.replace(clip, decided=ids) for clip, ids in zip(clips, said, strict=True)]
+    return decided_by_other_folds(clips)

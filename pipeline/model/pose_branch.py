@@ -75,8 +75,8 @@ class PoseBranch(nn.Module):
     def __init__(self, made: PoseSet, n_keypoints: int, width: int, windows: Sequence[int] = (), step: int = 1) -> None:
         super().__init__()
         self.made, self.windows, self.step = made, tuple(windows), step
-        n_inputs = 2 * pose_graph.n_features() if made.graph is not None else 0
         n_windowed = pose_graph.n_features() if made.graph is not None else 0
+        n_inputs = 2 * n_windowed
         if made.groups is not None:
             F = pose_motion.n_features(made.groups, n_keypoints)
             self.register_buffer("shape_n2", torch.zeros(len(made.groups[0]), 2))
@@ -90,8 +90,7 @@ class PoseBranch(nn.Module):
         n_inputs += (1 + len(SPANS)) * len(made.time)
         self.linear = nn.Linear(n_inputs, width)
         if self.windows:
-            n_windowed = pose_windows.n_features(n_windowed, self.windows)
-            self.of_windows = nn.Linear(n_windowed, width, bias=False)
+            self.of_windows = nn.Linear(pose_windows.n_features(n_windowed, self.windows), width, bias=False)
 
     def forward(
         self,

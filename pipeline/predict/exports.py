@@ -13,6 +13,8 @@ from cache import Clip
 from pipeline import bouts
 from pipeline.train.run_folder import write_text
 
+TABLES = "trials"  # the folder of the trials' tables in that of a prediction
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -15,7 +15,7 @@ from cache import Clip
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import infer, pick_device
 from pipeline.model.trained import Trained
-from pipeline.predict.exports import Prediction, bout_table, trial_name, trial_table, write_table
+from pipeline.predict.exports import TABLES, Prediction, bout_table, trial_name, trial_table, write_table
 from pipeline.predict.models import load_models, merge_of, misfit
 from pipeline.predict.pictures import Strip, ethograms, fps_of, title_of
 from pipeline.preprocess.stage import Report, preprocess
@@ -27,7 +27,6 @@ from pipeline.train.windows import tiles
 Progress = Callable[[str, float, int], None]
 
 BOUTS = "bouts.csv"
-TABLES = "trials"
 
 
 class PredictError(ValueError):

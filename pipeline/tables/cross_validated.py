@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 import cache as clip_cache
 from cache import UNLABELLED
 from pipeline.cross_validation import out_of_fold
+from pipeline.cross_validation.decided import decided_by_other_folds
 from pipeline.tables.sources import Source, SourceError, trial_of
-from pipeline.train.decide import cross_fitted
 from pipeline.train.run_folder import DECISION
 
 
@@ -38,22 +37,15 @@ def from_cross_validation(folder: Path, cache: Path, decide: bool) -> Source:
                 "cross-validated, or cross-validate again"
             )
     decided = decide and (folder / DECISION).is_file()
-    labels = _decided(said) if decided else [one.logits.argmax(-1) for one in said]
+    said = decided_by_other_folds(said) if decided else said
     trials = [
         dataclasses.replace(
-            trial_of(clips[one.recording, one.trial], np.where(one.intact, ids, UNLABELLED)),
+            trial_of(clips[one.recording, one.trial], np.where(one.intact, one.pred, UNLABELLED)),
             intact=one.intact,
             true=np.where(one.intact, one.labels, UNLABELLED),
         )
-        for one, ids in zip(said, labels, strict=True)
+        for one in said
     ]
     trials.sort(key=lambda trial: (trial.recording, trial.trial))
     how = "decision layer fitted on the other folds" if decided else "arg-max"
     return Source(said[0].class_names, tuple(trials), f"out-of-fold predictions ({how})")
-
-
-def _decided(said: Sequence[out_of_fold.OutOfFold]) -> list[np.ndarray]:
-    folds = [str(one.fold) for one in said]
-    return cross_fitted(
-        [one.log_probabilities for one in said], [one.labels for one in said], folds, parts=len(set(folds))
-    )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.tables.agreement import Agreement, agreement
-from pipeline.tables.groups import GROUP, Group, Place
+from pipeline.tables.groups import GROUP, Group, Place, of_group
 from pipeline.tables.sources import Source, Trial
 from pipeline.tables.summaries import IDENTITY, behaviours, identity_of
 
@@ -45,7 +45,7 @@ def agreement_table(errors: pd.DataFrame, order: Sequence[Group], seed: int) -> 
     """A row per behaviour and measure: of all animals, and of each group where there are several."""
     parts = [((ALL, ""), errors)]
     if len(order) > 1:
-        parts += [(group, errors[(errors[list(GROUP)] == list(group)).all(axis=1)]) for group in order]
+        parts += [(group, errors[of_group(errors, group)]) for group in order]
     rows = []
     for group, inside in parts:
         for (behaviour, measure), own in inside.groupby(["behaviour", "measure"], sort=False):

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.tables import text
 from pipeline.tables.sources import Trial, some, without_suffix
 from pipeline.tables.stimuli import Stimuli
@@ -68,6 +70,11 @@ class Placed:
     more: tuple[str, ...] = ()
     ungrouped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def of_group(table: pd.DataFrame, group: Group) -> pd.Series:
+    """Which rows of a table with the columns GROUP are the group's (bool)."""
+    return (table[list(GROUP)] == list(group)).all(axis=1)
 
 
 def read_groups(path: Path, taken: Collection[str]) -> Groups:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from pipeline.predict.pictures import class_colours
-from pipeline.tables.groups import GROUP, Group
+from pipeline.tables.groups import GROUP, Group, of_group
 
 NAMES = ("time_in_behaviour", "around_stimulus", "transitions")
 PANEL_COLUMNS = 3
@@ -56,8 +56,8 @@ def time_in_behaviour(animals: pd.DataFrame, groups: pd.DataFrame, class_names: 
     panels = figure.subplots(n_rows, PANEL_COLUMNS, squeeze=False).ravel()
     for axes, name, colour in zip(panels, class_names, class_colours(len(class_names)), strict=False):
         for place, group in enumerate(names):
-            own = animals[_is(animals, group) & (animals["behaviour"] == name)].sort_values("animal")
-            found = times[_is(times, group) & (times["behaviour"] == name)].iloc[0]
+            own = animals[of_group(animals, group) & (animals["behaviour"] == name)].sort_values("animal")
+            found = times[of_group(times, group) & (times["behaviour"] == name)].iloc[0]
             _dots(axes, place, own["time_s"].to_numpy(float), found, colour)
         axes.set_title(name, fontsize=SMALL + 1)
         _group_axis(axes, [title_of(group) for group in names], tilted)
@@ -75,7 +75,7 @@ def around_stimulus(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     panels = figure.subplots(len(class_names), len(names), squeeze=False, sharex=True, sharey="row")
     colours = class_colours(len(class_names))
     for (row, column), axes in np.ndenumerate(panels):
-        own = table[_is(table, names[column]) & (table["behaviour"] == class_names[row])]
+        own = table[of_group(table, names[column]) & (table["behaviour"] == class_names[row])]
         _course(axes, own, colours[row])
         if row == 0:
             most = f"{own['n_animals'].max()} animals, {own['n_trials'].max()} trials"
@@ -97,7 +97,7 @@ def transitions(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(side * n_columns + 0.9, (side + 0.2) * n_rows), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, group in zip(panels, names, strict=False):
-        image = _matrix(axes, own[_is(own, group)], class_names)
+        image = _matrix(axes, own[of_group(own, group)], class_names)
         axes.set_title(_wrapped(group), fontsize=SMALL + 1)
     for axes in panels[len(names) :]:
         axes.remove()
@@ -111,10 +111,6 @@ def transitions(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
 def _wrapped(group: Group) -> str:
     """Its title in lines that fit over a panel."""
     return textwrap.fill(title_of(group), 24)
-
-
-def _is(table: pd.DataFrame, group: Group) -> pd.Series:
-    return (table[list(GROUP)] == list(group)).all(axis=1)
 
 
 def _dots(axes: Axes, place: int, values: np.ndarray, found: pd.Series, colour: str) -> None:

@@ -10,10 +10,8 @@ import pandas as pd
 
 import cache as clip_cache
 from cache import UNLABELLED, Clip
-from pipeline.predict.exports import trial_name
+from pipeline.predict.exports import TABLES, trial_name
 from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
-
-TABLES = "trials"  # as pipeline.predict.stage has it, which would bring torch along
 
 
 def from_predictions(folder: Path) -> Source:

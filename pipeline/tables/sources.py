@@ -14,9 +14,9 @@ import numpy as np
 
 import cache as clip_cache
 from cache import UNLABELLED, Clip
+from pipeline.preprocess.discovery import VIDEO_SUFFIXES
 from pipeline.train.labels import Merge, make_merge
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 UNKNOWN_RATE = "no video tells its frame rate; --fps gives one to all such recordings"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
+from pipeline.predict.exports import TABLES
 from pipeline.setting_texts import SettingsError
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
@@ -16,13 +18,12 @@ from pipeline.tables.files import discard_former, write_picture, write_table
 from pipeline.tables.followers import transition_table
 from pipeline.tables.groups import GROUP, KEYS, Groups, Placed, place, read_groups
 from pipeline.tables.peri_stimulus import peri_stimulus_table
-from pipeline.tables.predicted import TABLES, from_predictions
+from pipeline.tables.predicted import from_predictions
 from pipeline.tables.sources import Source, SourceError, from_cache, with_truth
 from pipeline.tables.stimuli import read_stimuli, with_stimuli
 from pipeline.tables.summaries import COUNTS, OF_BEHAVIOUR, OF_TRIAL, per_animal, per_group, per_trial
 from pipeline.train.run_folder import PICTURES, write_text
 
-OUT_OF_FOLD = "out_of_fold"  # as pipeline.cross_validation.out_of_fold has it, which would bring torch along
 RECORD = "tables.json"
 
 

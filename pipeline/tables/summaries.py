@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import bootstrap, bouts
-from pipeline.tables.groups import GROUP, Place
+from pipeline.tables.groups import GROUP, Place, of_group
 from pipeline.tables.measures import amount, response
 from pipeline.tables.sources import Source, Trial
 
@@ -93,7 +93,7 @@ def per_group(animals: pd.DataFrame, order: Sequence[tuple[str, str]], seed: int
     """A row per group, behaviour and measure: the mean over animals with its interval. order: the groups to give."""
     rows = []
     for group in order:
-        inside = animals[(animals[list(GROUP)] == list(group)).all(axis=1)].sort_values("animal")
+        inside = animals[of_group(animals, group)].sort_values("animal")
         for behaviour, own in inside.groupby("behaviour", sort=False):
             identity = dict(zip(GROUP, group, strict=True)) | {"behaviour": behaviour}
             rows += [identity | row for row in _means(own, seed)]

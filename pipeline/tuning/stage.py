@@ -105,13 +105,13 @@ def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_
     space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
     given = {"settings": base, "search": space, "folds": n_folds, _RECORDINGS: _recordings(cache)}
     for name, value in json.loads(json.dumps(given)).items():
-        if name == _RECORDINGS and study.user_attrs.get(name, value) != value:
+        if study.user_attrs.get(name, value) != value:
             raise RunError(
                 f"{cache} is not what the study's trials were scored on: recordings came, went or changed; use another "
                 "--out"
+                if name == _RECORDINGS
+                else f"the study was made with other {name}: {study.user_attrs[name]}; use another --out"
             )
-        if name in study.user_attrs and study.user_attrs[name] != value:
-            raise RunError(f"the study was made with other {name}: {study.user_attrs[name]}; use another --out")
         study.set_user_attr(name, value)
 
 

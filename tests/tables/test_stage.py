@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
-from pipeline.predict.stage import TABLES
+from pipeline.predict.exports import TABLES
 from pipeline.setting_texts import SettingsError
 from pipeline.tables import predicted, stage
 from pipeline.tables.sources import SourceError
