@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from cache import Clip
 from pipeline import bouts
 from pipeline.overlay import Overlay, chosen_frames
-from pipeline.predict.pictures import class_colours
+from pipeline.pictures import class_colours
 
 SHORTEST_SIDE = 448  # of a frame in the video, in pixels
 HEADER, FOOTER, LEGEND = 56, 104, 272  # pixels above, below and beside it

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from cache import Cache, Clip
-from pipeline.predict.pictures import class_colours
+from pipeline.pictures import class_colours
 
 # The square around the animal: it holds this share of the frames' keypoints, with a margin, and is not smaller.
 _MOST, _MARGIN, _NEAREST = 0.95, 1.6, 0.2

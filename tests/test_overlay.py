@@ -15,7 +15,7 @@ import cache as clip_cache
 from pipeline import contact_sheet, overlay
 from pipeline.contact_sheet import HEADER
 from pipeline.overlay import ClipError, Overlay, chosen_frames, find_clip, parse_part
-from pipeline.predict.pictures import class_colours
+from pipeline.pictures import class_colours
 from tests_support import N_FRAMES, write_small_cache
 
 

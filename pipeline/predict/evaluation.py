@@ -18,8 +18,8 @@ from cache import Cache, Clip
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
+from pipeline.pictures import Strip, confusion_picture, ethograms, fps_of, learning_curves, title_of
 from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
-from pipeline.predict.pictures import Strip, confusion_picture, ethograms, fps_of, learning_curves, title_of
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.data import Part

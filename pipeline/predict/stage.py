@@ -15,9 +15,9 @@ from cache import Clip
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import infer, pick_device
 from pipeline.model.trained import Trained
+from pipeline.pictures import Strip, ethograms, fps_of, title_of
 from pipeline.predict.exports import TABLES, Prediction, bout_table, trial_name, trial_table, write_table
 from pipeline.predict.models import load_models, merge_of, misfit
-from pipeline.predict.pictures import Strip, ethograms, fps_of, title_of
 from pipeline.preprocess.stage import Report, preprocess
 from pipeline.settings import STALL_S, PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import PICTURES

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from pipeline.predict.pictures import class_colours
+from pipeline.pictures import class_colours
 from pipeline.tables.groups import GROUP, Group, of_group
 
 NAMES = ("time_in_behaviour", "around_stimulus", "transitions")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from pipeline.predict.pictures import class_colours
+from pipeline.pictures import class_colours
 from pipeline.tables import plots
 from pipeline.tables.files import write_picture
 from pipeline.tables.stage import Asked, make
