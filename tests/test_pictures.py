@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import pictures
 from pipeline.pictures import Strip
-from pipeline.predict import pictures
 
 
 def test_a_cropped_trial_stands_at_its_own_time() -> None:
