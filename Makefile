@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-quality wheel clean
+.PHONY: install demo docs test lint bench bench-quality wheel clean
 
 # The stamp holds the virtual environment that constraints.txt and pyproject.toml ask for.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -19,6 +19,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2
+
+# The site of docs/, into site/; a dead link or a page that nothing leads to is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: install
 	$(BIN)/ruff check .
@@ -44,4 +48,4 @@ wheel: install
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) build dist demo bench *.egg-info
+	rm -rf $(VENV) build dist demo bench site *.egg-info
