@@ -195,6 +195,17 @@ def test_quoted_commands_can_be_run(page: Path) -> None:
         assert refusal(command, whole) is None, command
 
 
+def test_flags_that_are_named_exist() -> None:
+    known = {opt for command in GROUP.commands.values() for p in command.params for opt in (*p.opts, *p.secondary_opts)}
+    known |= {"--help"}
+    found = 0
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for name in re.findall(r"`(--[a-zA-Z][\w-]*)[^`\n]*`", page.read_text(encoding="utf-8")):
+            assert name.replace("_", "-") in known, f"{page.name}: {name}"
+            found += 1
+    assert found > 100
+
+
 def test_the_check_of_commands_sees_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
