@@ -26,6 +26,7 @@ OUTSIDE = {
     "benchmarks/QUALITY.md": "benchmarks-scores.md",
     "benchmarks/RESULTS.md": "benchmarks-speed.md",
 }
+NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
 _LINK = re.compile(r"\]\(([\w./-]+\.md)(#[^)]*)?\)")
 
 
@@ -33,6 +34,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Adds the pages of GENERATED and OUTSIDE, in memory or from where they lie."""
     for name, write in GENERATED.items():
         files.append(File.generated(config, name, content=write()))
+    if NOTEBOOK.exists():
+        files.append(File.generated(config, "quickstart.md", content=reference.notebook_page(NOTEBOOK)))
     for source, name in OUTSIDE.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -151,6 +152,15 @@ def _modules() -> Iterator[Path]:
 
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def notebook_page(path: Path) -> str:
+    """Markdown: the text and the code of a notebook; what its cells print is not shown."""
+    pieces = [f"[The notebook itself]({path.name}), to run it."]
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"]).strip()
+        pieces.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    return "\n\n".join([*pieces[1:2], pieces[0], *pieces[2:]]) + "\n"
 
 
 def commands() -> dict[str, Any]:
