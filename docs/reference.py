@@ -37,7 +37,7 @@ def settings_page() -> str:
         "Which of them to change for your kind of data, and why: [Settings for your kind of data](recipes.md).",
     ]
     for stage, settings in STAGES.items():
-        lines += ["", f"## Settings of {stage}", "", str(settings.__doc__).replace(" re-runs", " runs again")]
+        lines += ["", f"## Settings of {stage}", "", str(settings.__doc__)]
         fields = sorted(dataclasses.fields(settings), key=_order(settings))
         for group, members in groupby(fields, key=lambda f: f.metadata["group"]):
             lines += ["", f"### {stage}: {group}", "", *_table(SETTING_COLUMNS, map(_row(settings), members))]
