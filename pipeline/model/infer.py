@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -59,8 +60,8 @@ def infer(
     seen = _Seen(network, clip, xy_TK2, visible_TK, when_T3, room, waited, passed)
     outputs: list[Output] = []
     with threads_for(network):
-        while len(outputs) < len(tiles):
-            outputs += room.fitting(lambda: seen.next_tiles(tiles[len(outputs) :]))
+        while rest := tiles[len(outputs) :]:
+            outputs += room.fitting(partial(seen.next_tiles, rest))
     places = [out.xy_BTK2 for out in outputs if out.xy_BTK2 is not None]
     return Output(torch.cat([out.logits_BTN for out in outputs]), torch.cat(places) if places else None)
 
@@ -91,9 +92,10 @@ class _Seen:
         chunks = None
         if self.network.encoder is not None:
             chunks = _read_ahead(self.clip, start, stop, self.room.frames, self.waited)
-        keypoints = (torch.from_numpy(array[start:stop]) for array in (self.xy_TK2, self.visible_TK))
+        xy, visible = torch.from_numpy(self.xy_TK2[start:stop]), torch.from_numpy(self.visible_TK[start:stop])
         when = None if self.when_T3 is None else torch.from_numpy(self.when_T3[start:stop])
-        return _of_sample(clip_output(self.network, chunks, *keypoints, when, self.room, self.passed), 0, stop - start)
+        output = clip_output(self.network, chunks, xy, visible, when, self.room, self.passed)
+        return _of_sample(output, 0, stop - start)
 
     @torch.inference_mode()
     def _together(self, tiles: list[tuple[int, int]]) -> list[Output]:
@@ -103,7 +105,7 @@ class _Seen:
         if self.network.encoder is not None:
             first = tiles[0][0]
             started = time.perf_counter()
-            read = torch.from_numpy(self.clip.frames[first : tiles[-1][1]])
+            read = torch.as_tensor(self.clip.frames[first : tiles[-1][1]])
             self.waited(time.perf_counter() - started)
             frames = to_unit(pad_sequence([read[a - first : b - first] for a, b in tiles], True).to(device))
         padded = [

@@ -60,7 +60,7 @@ def pose_set(
 
 @dataclass(frozen=True)
 class BodySizes:
-    """What a sample's lengths (B,) are told in: by the graph features and by the motion features; None: not known yet."""
+    """What a sample's lengths (B,) are told in: by the graph and by the motion features; None: not known yet."""
 
     graph_B: torch.Tensor | None = None
     motion_B: torch.Tensor | None = None

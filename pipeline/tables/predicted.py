@@ -11,6 +11,7 @@ import pandas as pd
 import cache as clip_cache
 from cache import UNLABELLED, Clip
 from pipeline.predict.exports import TABLES, trial_name
+from pipeline.predict.records import ABOUT, SUMMARY, PredictFolder
 from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
 
 
@@ -26,6 +27,12 @@ def from_predictions(folder: Path) -> Source:
     clips: dict[str, Clip] = {}
     if (folder / "cache").is_dir():
         clips = {trial_name(clip): clip for clip in clip_cache.open(folder / "cache")}
+    files, n_all = _asked_for(files, clips, folder), len(files)
+    if n_other := n_all - len(files):
+        notes.append(
+            f"{n_other} of {n_all} tables are of recordings that the last `pipeline predict` was not asked for, and "
+            "are left out"
+        )
     if without := sum(file.name not in clips for file in files):
         notes.append(
             f"{without} of {len(files)} predictions are not of a recording in {folder / 'cache'}: the recording's name "
@@ -35,6 +42,20 @@ def from_predictions(folder: Path) -> Source:
     trials = [_predicted(file, class_names, clips.get(file.name)) for file in files]
     trials.sort(key=lambda trial: (trial.recording, trial.trial))
     return Source(class_names, tuple(trials), "predicted labels", tuple(notes))
+
+
+def _asked_for(files: list[Path], clips: dict[str, Clip], folder: Path) -> list[Path]:
+    """The tables that the last call answered with; all, where the folder does not say."""
+    if not (folder / ABOUT).is_file():
+        return files
+    about = PredictFolder(folder).about()
+    if not about.get("finished"):
+        raise SourceError(f"{folder}: its `pipeline predict` did not come to its end; the same command goes on")
+    asked = set(about["recordings"])
+    named = ((file, clips[file.name].recording if file.name in clips else _names(file)[0]) for file in files)
+    if not (found := [file for file, recording in named if recording in asked]):
+        raise SourceError(f"{folder}: the last `pipeline predict` left no results; {SUMMARY} there says why")
+    return found
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
