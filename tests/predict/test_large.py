@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
+from predict_lab import NAMES, TRIAL, results, write_model, write_videos
 
 import cache as clip_cache
 from lab import PARTS, Lab
-from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
-from pipeline.model.network import Network, NetworkConfig
-from pipeline.model.trained import Trained
+from pipeline.model.trained import load_trained
 from pipeline.predict import exports
 from pipeline.predict.exports import trial_table, write_trial
 from pipeline.predict.stage import Predicted, predict, predict_clip
-from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.tables.predicted import from_predictions
-
-NAMES = ("rest", "lick", "walk")
-TRIAL = 30
-
-
-def write_model(path: Path, seed: int = 0, encoder: str = "none", decision: Decision | None = None) -> Path:
-    """An untrained model, which says something else of every frame."""
-    torch.manual_seed(seed)
-    config = NetworkConfig(
-        n_classes=3, keypoint_names=PARTS, encoder=encoder, encoder_width=8, img_size=32, pose_features="motion",
-        pose_width=8, tcn_channels=8, tcn_layers=2,
-    )  # fmt: skip
-    network = Network(config).eval()
-    torch.nn.init.normal_(network.action.weight, std=1.0)
-    cached = PreprocessSettings(img_size=32, trial_frames=TRIAL, min_frames=TRIAL, crops="", classes=",".join(NAMES))
-    settings = vars(TrainSettings(encoder=encoder))
-    trained = Trained(
-        network, NAMES, NAMES, np.arange(3), np.ones(3, np.int64), dataclasses.asdict(cached), settings, decision
-    )
-    checkpoint.save(path, trained.as_dict())
-    return path
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three recordings of two trials each."""
-    lab = Lab(tmp_path_factory.mktemp("videos"))
-    for name in "abc":
-        lab.recording(f"{name}.mp4", 2 * TRIAL)
-    return lab.folder
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +38,9 @@ def stamps(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "trials").iterdir()}
 
 
-def contents(out: Path) -> dict[str, bytes]:
-    """Of what a user takes home."""
-    files = [*(out / "trials").iterdir(), out / "bouts.csv"]
-    return {path.name: path.read_bytes() for path in files}
+def taken_home(out: Path) -> dict[str, bytes]:
+    """All but the summary, which says what the call did."""
+    return {name: content for name, content in results(out).items() if name != "summary.csv"}
 
 
 def test_a_second_call_predicts_nothing_again(videos: Path, model: Path, tmp_path: Path) -> None:
@@ -84,16 +51,16 @@ def test_a_second_call_predicts_nothing_again(videos: Path, model: Path, tmp_pat
     assert (first.n_trials, first.left_out) == (6, {})
     assert told[-1] == ("predict c", 6 * TRIAL, 6 * TRIAL)  # the bar counts frames
     assert sum(what == "predict a" for what, *_ in told) >= 1
-    before, bouts = stamps(out), contents(out)
+    before, bouts = stamps(out), taken_home(out)
     second = predict([model], out=out, videos=videos)
     assert states(second) == dict.fromkeys("abc", "up to date")
     assert (second.n_trials, second.n_bouts) == (first.n_trials, first.n_bouts)
     assert stamps(out) == before
-    assert contents(out) == bouts
+    assert taken_home(out) == bouts
     third = predict([model], out=out, videos=videos, force=True)
     assert states(third) == dict.fromkeys("abc", "predicted")
     assert not stamps(out).items() & before.items()
-    assert contents(out) == bouts
+    assert taken_home(out) == bouts
 
 
 def test_what_is_said_of_all_together(videos: Path, model: Path, tmp_path: Path) -> None:
@@ -130,12 +97,12 @@ def test_another_model_or_decision_mixes_with_nothing(videos: Path, model: Path,
     predict([model], out=out, videos=videos)
     one = tmp_path / "one"
     Lab(one).recording("d.mp4", TRIAL)
-    of_first = contents(out)
+    of_first = results(out)
     other = write_model(tmp_path / "other.pt", seed=1, decision=Decision((0.0,) * 3, (1e6,) * 3))
     done = predict([other], out=out, videos=one)
     assert states(done) == {"d": "predicted"}
     assert done.former == out / "former-1"
-    assert contents(done.former) == of_first
+    assert results(done.former) == of_first
     assert [path.name for path in (out / "trials").iterdir()] == ["prediction_d.mp4_1.csv"]
     assert len(pd.read_csv(out / "bouts.csv")) == 1  # so costly a change is never made
     without = predict([other], out=out, videos=one, decide=False)
@@ -212,36 +179,9 @@ def test_bad_recordings_are_listed_and_the_others_go_on(videos: Path, tmp_path: 
     assert json.loads((out / "predict.json").read_text())["left_out"] == done.left_out
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize("after", range(4))
-def test_killed_in_the_middle_it_goes_on(videos: Path, model: Path, tmp_path: Path, after: int) -> None:
-    """SIGKILL when so many recordings' frames have been looked at, before their tables are written."""
-    out, whole = tmp_path / "out", tmp_path / "whole"
-
-    def kill_later(what: str, done: float, total: int) -> None:
-        if what.startswith("predict") and done > after * 2 * TRIAL - TRIAL:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    if not (pid := os.fork()):
-        predict([model], out=out, videos=videos, progress=kill_later)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status)
-    n_done = max(0, after - 1)
-    assert not (out / "bouts.csv").exists()
-    assert not json.loads((out / "predict.json").read_text())["finished"]
-    assert len(list((out / "records").glob("*.json"))) == n_done
-    done = predict([model], out=out, videos=videos)
-    assert states(done) == {name: "up to date" if i < n_done else "predicted" for i, name in enumerate("abc")}
-    predict([model], out=whole, videos=videos)
-    assert contents(out) == contents(whole)
-
-
 def test_a_table_written_in_parts_is_the_whole_table(
     videos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.model.trained import load_trained
-
     model = write_model(tmp_path / "model.pt", encoder="cnn")
     predict([model], out=tmp_path / "out", videos=videos)
     monkeypatch.setattr(exports, "ROWS_TOGETHER", 7)
