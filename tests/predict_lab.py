@@ -20,7 +20,9 @@ NAMES = ("rest", "lick", "walk")
 TRIAL = 30
 
 
-def write_model(path: Path, seed: int = 0, encoder: str = "none", decision: Decision | None = None, **changes: Any) -> Path:
+def write_model(
+    path: Path, seed: int = 0, encoder: str = "none", decision: Decision | None = None, **changes: Any
+) -> Path:
     """An untrained model, which says something else of every frame."""
     torch.manual_seed(seed)
     config = NetworkConfig(

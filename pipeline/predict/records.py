@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache import RecordingMeta, fingerprint
 from cache.recording_writer import file_name
-from pipeline.model.trained import Trained
 from pipeline.predict.exports import TABLES
 from pipeline.train.run_folder import PICTURES, write_text
+
+if TYPE_CHECKING:
+    from pipeline.model.trained import Trained
 
 PREDICT_VERSION = 1  # of what the same model says of the same data
 RECORDS = "records"  # the folder of the records
@@ -132,6 +134,11 @@ class PredictFolder:
     def _is_whole(self, trial: TrialRecord) -> bool:
         table = self.table(trial.table)
         return table.is_file() and table.stat().st_size == trial.n_bytes
+
+    def tables_of(self, recording: str) -> list[str]:
+        """The names of its trials' tables; none without a record."""
+        record = self.read(recording)
+        return [trial.table for trial in record.trials] if record else []
 
     def write(self, record: Record) -> None:
         """After the tables: from then on a next call need not make them again."""

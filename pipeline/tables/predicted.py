@@ -11,7 +11,7 @@ import pandas as pd
 import cache as clip_cache
 from cache import UNLABELLED, Clip
 from pipeline.predict.exports import TABLES, trial_name
-from pipeline.predict.records import ABOUT, SUMMARY, PredictFolder
+from pipeline.predict.records import ABOUT, PredictFolder
 from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
 
 
@@ -23,16 +23,10 @@ def from_predictions(folder: Path) -> Source:
     files = sorted((folder / TABLES).glob("prediction_*.csv"))
     if not files:
         raise SourceError(f"{folder}: no {TABLES}/prediction_*.csv in it; expected a folder of `pipeline predict`")
-    notes = []
+    notes = _notes(folder, files)
     clips: dict[str, Clip] = {}
     if (folder / "cache").is_dir():
         clips = {trial_name(clip): clip for clip in clip_cache.open(folder / "cache")}
-    files, n_all = _asked_for(files, clips, folder), len(files)
-    if n_other := n_all - len(files):
-        notes.append(
-            f"{n_other} of {n_all} tables are of recordings that the last `pipeline predict` was not asked for, and "
-            "are left out"
-        )
     if without := sum(file.name not in clips for file in files):
         notes.append(
             f"{without} of {len(files)} predictions are not of a recording in {folder / 'cache'}: the recording's name "
@@ -44,18 +38,21 @@ def from_predictions(folder: Path) -> Source:
     return Source(class_names, tuple(trials), "predicted labels", tuple(notes))
 
 
-def _asked_for(files: list[Path], clips: dict[str, Clip], folder: Path) -> list[Path]:
-    """The tables that the last call answered with; all, where the folder does not say."""
+def _notes(folder: Path, files: list[Path]) -> list[str]:
+    """What the folder says of the call that filled it."""
     if not (folder / ABOUT).is_file():
-        return files
-    about = PredictFolder(folder).about()
+        return []
+    of_folder = PredictFolder(folder)
+    about = of_folder.about()
     if not about.get("finished"):
-        raise SourceError(f"{folder}: its `pipeline predict` did not come to its end; the same command goes on")
-    asked = set(about["recordings"])
-    named = ((file, clips[file.name].recording if file.name in clips else _names(file)[0]) for file in files)
-    if not (found := [file for file, recording in named if recording in asked]):
-        raise SourceError(f"{folder}: the last `pipeline predict` left no results; {SUMMARY} there says why")
-    return found
+        return [f"the `pipeline predict` of {folder} did not come to its end; the same command goes on"]
+    asked = {table for name in about["recordings"] for table in of_folder.tables_of(name)}
+    if not (others := [file.name for file in files if file.name not in asked]):
+        return []
+    return [
+        f"{len(others)} of {len(files)} predictions are of recordings that only earlier calls of `pipeline predict` "
+        f"were asked for ({others[0]} ...); take them out of {folder / TABLES} if they are not to count"
+    ]
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
