@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,14 @@ def find(labels: np.ndarray) -> list[Bout]:
         for label, start, stop in zip(labels[starts], starts, stops, strict=True)
         if label >= 0
     ]
+
+
+def labels_of(bouts: Iterable[Bout], n_frames: int) -> np.ndarray:
+    """The labels (n_frames,) int16 whose bouts `find` gives; -1 where there is none."""
+    labels = np.full(n_frames, -1, np.int16)
+    for bout in bouts:
+        labels[bout.start : bout.stop] = bout.class_id
+    return labels
 
 
 def overlap(a: Bout, b: Bout) -> int:

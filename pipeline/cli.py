@@ -234,14 +234,15 @@ def predict(
     workers: WorkersOption = None,
     stall_timeout: StallOption = STALL_S,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="predict anew what is up to date too")] = False,
 ) -> None:
-    """New recordings -> behaviour per frame, bouts and ethograms, by a trained model."""
+    """New recordings -> behaviour per frame, bouts and ethograms, by a trained model. Interrupted: it goes on."""
     from pipeline import jobs
 
-    tables: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
+    options: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered, "force": force}
     how = jobs.How(workers, stall_timeout)
     raise typer.Exit(
-        jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **tables)
+        jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **options)
     )
 
 

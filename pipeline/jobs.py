@@ -224,10 +224,10 @@ def predict(
     dlc_scorer: str | None,
     prefer_filtered: bool | None,
     decide: bool,
+    force: bool,
 ) -> int:
-    """`pipeline predict`: a table per trial, bouts and ethograms."""
+    """`pipeline predict`: a table per trial, bouts, a summary and ethograms."""
     from pipeline.predict import stage
-    from pipeline.predict.exports import TABLES
 
     started = time.perf_counter()
     with progress_bar() as progress:
@@ -240,16 +240,13 @@ def predict(
             dlc_scorer=dlc_scorer,
             prefer_filtered=prefer_filtered,
             decide=decide,
+            force=force,
             **how.options(),
             progress=progress,
         )
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)
-    if done.refused:
-        table("Refused by the model", ("recording", "reason"), done.refused.items())
-    say(f"{done.n_trials} trials in {out / TABLES}, {done.n_bouts} bouts in {out / stage.BOUTS}")
-    for picture in done.pictures:
-        say(f"Picture: {picture}")
-    return LEFT_OUT if done.refused else done.report.exit_code
+    shown.show_predicted(done)
+    return LEFT_OUT if done.n_faulty else done.report.exit_code
 
 
 @memory_advice(_ELSEWHERE)

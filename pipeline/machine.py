@@ -23,18 +23,23 @@ class MemoryShortError(ValueError):
 
 @contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Turns what torch and numpy raise where memory runs out into one line with the advice.
-
-    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
-    """
+    """Turns what torch and numpy raise where memory runs out into one line with the advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error).strip() or "no more memory"
-        of_memory = ("out of memory", "can't allocate memory", "alloc_failed")
-        if not isinstance(error, MemoryError) and not any(text in said.lower() for text in of_memory):
+        if not out_of_memory(error):
             raise
+        said = str(error).strip() or "no more memory"
         raise MemoryShortError(f"out of memory: {advice} ({said.splitlines()[0][:200]})") from None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out.
+
+    torch.OutOfMemoryError is of GPUs alone: the CPU's is a RuntimeError that its text tells.
+    """
+    texts = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)
 
 
 def cores() -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,16 @@ def class_colours(n_classes: int) -> list[str]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(n_classes)]
 
 
-def ethograms(strips: Sequence[Strip], class_names: Sequence[str], folder: Path, fps: float = 30.0) -> list[Path]:
-    """A strip per trial (true over predicted), 40 trials a picture: ethogram_1.png and so on; returns the paths."""
+def ethograms(strips: Iterable[Strip], class_names: Sequence[str], folder: Path, fps: float = 30.0) -> list[Path]:
+    """A strip per trial (true over predicted), 40 trials a picture: ethogram_1.png and so on; returns the paths.
+
+    No more strips than those of a picture are held at a time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for start in range(0, len(strips), _ROWS_PER_PICTURE):
-        path = folder / f"ethogram_{start // _ROWS_PER_PICTURE + 1}.png"
-        _ethogram(strips[start : start + _ROWS_PER_PICTURE], class_names, fps).savefig(path, dpi=130)
+    left, paths = iter(strips), list[Path]()
+    while page := list(islice(left, _ROWS_PER_PICTURE)):
+        path = folder / f"ethogram_{len(paths) + 1}.png"
+        _ethogram(page, class_names, fps).savefig(path, dpi=130)
         paths.append(path)
     return paths
 

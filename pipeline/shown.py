@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN_TRIALS = 10
+# What can become of a recording that is to be predicted, in the order of its last line.
+STATES = ("predicted", "up to date", "refused", "failed", "skipped")
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
@@ -32,6 +35,21 @@ def show_report(report: Any, cache: Path, seconds: float) -> None:
     show_skipped(report.skipped)
     n_all, used = len(report.recordings), sum(row.trials for row in report.recordings)
     say(f"{n_all} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
+
+
+def show_predicted(done: Any) -> None:
+    """What became of the recordings: those that are as they were only where they are few, all that were left out."""
+    rows = [(row.recording, row.state, row.reason) for row in done.outcomes]
+    many = len(rows) > SHOWN_FRESH
+    if shown := [row for row in rows if not many or row[2]]:
+        table("Predictions", ("recording", "state", "reason"), shown)
+    if done.former:
+        say(f"The folder held the results of another model: they are now in {done.former}")
+    counts = Counter(row.state for row in done.outcomes)
+    says = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no recording"
+    say(f"{says}; {done.n_trials} trials, {done.n_bouts} bouts: {done.out}")
+    for picture in done.pictures:
+        say(f"Picture: {picture}")
 
 
 def show_skipped(skipped: Sequence[Any]) -> None:

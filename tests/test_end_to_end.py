@@ -115,6 +115,8 @@ def test_predict_again_decodes_nothing(lab: Path) -> None:
     arguments = ["--model", "paw_run/best_model_multitask.pt", "--videos", "new/Videos", "--out", "out"]
     done = pipeline("predict", *arguments, cwd=lab)
     assert done.stdout.count("fresh") == 2
+    assert "2 up to date; 2 trials, " in done.stdout
+    assert (lab / "out" / "predict.json").exists()
     assert (lab / "out" / "bouts.csv").read_bytes() == before
 
 
@@ -155,6 +157,7 @@ def test_other_keypoints_are_refused_with_the_difference(lab: Path, tmp_path: Pa
     done = pipeline("predict", "--model", model, "--videos", videos, "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 3
     assert "left_foot" in done.stdout
+    assert "1 predicted, 1 refused; 1 trials, " in done.stdout
     assert len(list((tmp_path / "out" / "trials").iterdir())) == 1
 
 

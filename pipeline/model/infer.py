@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from cache import Clip
 from pipeline.model.ensemble import Ensemble, mean_output
+from pipeline.model.frame_encoder import to_unit
 from pipeline.model.network import Network, Output
+from pipeline.model.parts import clip_output
+from pipeline.model.room import Room
 from pipeline.model.threads import threads_for
 from pipeline.setting_texts import SettingsError
-
-# Frames that are encoded together: 128 float frames of 224 x 224 take 26 MB, their first feature maps about 40 MB more.
-CHUNK_FRAMES = 128
 
 
 def pick_device(name: str) -> torch.device:
@@ -40,41 +43,93 @@ def infer(
     tiles: list[tuple[int, int]],
     waited: Callable[[float], object] = lambda seconds: None,
     when_T3: np.ndarray | None = None,
+    room: Room | None = None,
+    passed: Callable[[int], object] = lambda n_frames: None,
 ) -> Output:
     """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip; the mean of an ensemble's.
 
-    tiles: half-open ranges that hold each frame once; the network sees one at a time. Call `network.eval()` before.
-    waited: told the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`.
+    tiles: half-open ranges that hold each frame once, each seen by itself. Call `network.eval()` before. waited: told
+    the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much
+    goes through the network at once, which changes the output by no more than rounding; None: a fixed number of frames.
+    passed: told how many more frames were looked at; each member of an ensemble looks at all of them.
     """
+    room = room or Room()
     if isinstance(network, Ensemble):
-        each = [infer(member, clip, xy_TK2, visible_TK, tiles, waited, when_T3) for member in network.networks]
-        return mean_output(each)
+        asked = (clip, xy_TK2, visible_TK, tiles, waited, when_T3, room, passed)
+        return mean_output([infer(member, *asked) for member in network.networks])
+    seen = _Seen(network, clip, xy_TK2, visible_TK, when_T3, room, waited, passed)
+    outputs: list[Output] = []
     with threads_for(network):
-        outputs = [_infer_tile(network, clip, xy_TK2, visible_TK, when_T3, *tile, waited) for tile in tiles]
-    logits_TN = torch.cat([out.logits_BTN[0].float().cpu() for out in outputs])
-    places = [out.xy_BTK2[0].float().cpu() for out in outputs if out.xy_BTK2 is not None]
-    return Output(logits_TN, torch.cat(places) if places else None)
+        while rest := tiles[len(outputs) :]:
+            outputs += room.fitting(partial(seen.next_tiles, rest))
+    places = [out.xy_BTK2 for out in outputs if out.xy_BTK2 is not None]
+    return Output(torch.cat([out.logits_BTN for out in outputs]), torch.cat(places) if places else None)
 
 
-def _infer_tile(
-    network: Network,
-    clip: Clip,
-    xy_TK2: np.ndarray,
-    visible_TK: np.ndarray,
-    when_T3: np.ndarray | None,
-    start: int,
-    stop: int,
-    waited: Callable[[float], object],
-) -> Output:
-    chunks = _read_ahead(clip, start, stop, waited) if network.encoder is not None else None
-    xy, visible = torch.from_numpy(xy_TK2[start:stop]), torch.from_numpy(visible_TK[start:stop])
-    when = None if when_T3 is None else torch.from_numpy(when_T3[start:stop])
-    return network.predict_clip(chunks, xy, visible, when)
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A network and the clip that it looks at."""
+
+    network: Network
+    clip: Clip
+    xy_TK2: np.ndarray
+    visible_TK: np.ndarray
+    when_T3: np.ndarray | None
+    room: Room
+    waited: Callable[[float], object]
+    passed: Callable[[int], object]
+
+    def next_tiles(self, tiles: list[tuple[int, int]]) -> list[Output]:
+        """Outputs (T,...) on the CPU of the first tiles: as many as there is room for together, and one at least."""
+        longest = max(stop - start for start, stop in tiles)
+        n_together = self.room.together(self.network) // max(1, longest)
+        if n_together > 1 and len(tiles) > 1:
+            return self._together(tiles[:n_together])
+        return [self._alone(*tiles[0])]
+
+    def _alone(self, start: int, stop: int) -> Output:
+        """A tile of any length, part by part."""
+        chunks = None
+        if self.network.encoder is not None:
+            chunks = _read_ahead(self.clip, start, stop, self.room.frames, self.waited)
+        xy, visible = torch.from_numpy(self.xy_TK2[start:stop]), torch.from_numpy(self.visible_TK[start:stop])
+        when = None if self.when_T3 is None else torch.from_numpy(self.when_T3[start:stop])
+        output = clip_output(self.network, chunks, xy, visible, when, self.room, self.passed)
+        return _of_sample(output, 0, stop - start)
+
+    @torch.inference_mode()
+    def _together(self, tiles: list[tuple[int, int]]) -> list[Output]:
+        """Several tiles as one batch, the shorter ones padded."""
+        device = self.network.action.weight.device
+        frames = None
+        if self.network.encoder is not None:
+            first = tiles[0][0]
+            started = time.perf_counter()
+            read = torch.as_tensor(self.clip.frames[first : tiles[-1][1]])
+            self.waited(time.perf_counter() - started)
+            frames = to_unit(pad_sequence([read[a - first : b - first] for a, b in tiles], True).to(device))
+        padded = [
+            None if array is None else pad_sequence([torch.from_numpy(array[a:b]) for a, b in tiles], True).to(device)
+            for array in (self.xy_TK2, self.visible_TK, self.when_T3)
+        ]
+        valid = pad_sequence([torch.ones(b - a, dtype=torch.bool) for a, b in tiles], True).to(device)
+        output = self.network(frames, padded[0], padded[1], valid, padded[2])
+        self.passed(tiles[-1][1] - tiles[0][0])
+        return [_of_sample(output, i, stop - start) for i, (start, stop) in enumerate(tiles)]
 
 
-def _read_ahead(clip: Clip, start: int, stop: int, waited: Callable[[float], object]) -> Iterator[np.ndarray]:
+def _of_sample(output: Output, sample: int, n_frames: int) -> Output:
+    """What a batch's output says of a sample's own frames, float32 on the CPU."""
+    xy_BTK2 = output.xy_BTK2
+    places = None if xy_BTK2 is None else xy_BTK2[sample, :n_frames].float().cpu()
+    return Output(output.logits_BTN[sample, :n_frames].float().cpu(), places)
+
+
+def _read_ahead(
+    clip: Clip, start: int, stop: int, chunk: int, waited: Callable[[float], object]
+) -> Iterator[np.ndarray]:
     """Frames [start, stop) in chunks; the next one is read while the network looks at this one."""
-    edges = [*range(start, stop, CHUNK_FRAMES), stop]
+    edges = [*range(start, stop, chunk), stop]
     with ThreadPoolExecutor(1) as reader:
         ahead = None
         for first, last in pairwise(edges):

@@ -5,7 +5,7 @@ Axes: B batch, T frames, C channels, H, W, K keypoints, N classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.model.encoder import make_encoder
-from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
+from pipeline.model.frame_encoder import Encoded, EncoderError
 from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
 from pipeline.model.view import AnimalView, View
@@ -135,59 +135,20 @@ class Network(nn.Module):
         if self.encoder is not None:
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
-            encoded = self.encoder(self._seen(frames_BTCHW, view))
+            encoded = self.encoder(self.seen(frames_BTCHW, view))
         posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3, motion_BTK2)
-        return self._decode(encoded, view, posed_BTD, valid_BT)
+        return self.decode(encoded, view, posed_BTD, valid_BT)
 
-    @torch.inference_mode()
-    def predict_clip(
-        self,
-        chunks: Iterable[torch.Tensor | np.ndarray] | None,
-        xy_TK2: torch.Tensor,
-        visible_TK: torch.Tensor,
-        when_T3: torch.Tensor | None = None,
-    ) -> Output:
-        """One clip of any length, B = 1: frames encoded chunk by chunk, the views and the TCN once over all of it.
-
-        chunks: uint8 (n,H,W,C) each, in order, T frames together; None without an encoder. Call `eval()` before.
-        """
-        device = self.action.weight.device
-        xy_BTK2, visible_BTK = xy_TK2[None].to(device), visible_TK[None].to(device)
-        view = self.view_of(xy_BTK2, visible_BTK)
-        encoded = self._encode_chunks(chunks or (), view, device) if self.encoder is not None else None
-        if encoded is not None and encoded.features.shape[1] != len(xy_TK2):
-            raise EncoderError(f"the clip has {len(xy_TK2)} rows of keypoints but {encoded.features.shape[1]} frames")
-        valid_BT = torch.ones(1, len(xy_TK2), dtype=torch.bool, device=device)
-        when_BT3 = None if when_T3 is None else when_T3[None].to(device)
-        return self._decode(encoded, view, self.pose(xy_BTK2, visible_BTK, when_BT3), valid_BT)
-
-    def _seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
+    def seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
+        """What the encoder is shown of frames, through the view on each."""
         if self.animal_view is None or view is None:
             return frames_BTCHW
         return self.animal_view.pictures(frames_BTCHW, view)
 
-    def _encode_chunks(
-        self, chunks: Iterable[torch.Tensor | np.ndarray], view: View | None, device: torch.device
-    ) -> Encoded:
-        """The frame before a chunk is seen in its own view, as within a chunk."""
-        assert self.encoder is not None
-        encoded, previous_BCHW, start = [], None, 0
-        for chunk in chunks:
-            stop = start + len(chunk)
-            here = None if view is None else view[start:stop]
-            frames_BTCHW = self._seen(to_unit(torch.as_tensor(chunk).to(device))[None], here)
-            start = stop
-            found = self.encoder(frames_BTCHW, previous_BCHW)
-            previous_BCHW = frames_BTCHW[:, -1]
-            encoded.append(Encoded(found.features, found.places))
-        if not encoded:
-            return Encoded(torch.zeros(1, 0, self.encoder.width, device=device))
-        places = [part.places for part in encoded if part.places is not None]
-        return Encoded(torch.cat([part.features for part in encoded], 1), torch.cat(places, 1) if places else None)
-
-    def _decode(
+    def decode(
         self, encoded: Encoded | None, view: View | None, posed_BTD: torch.Tensor, valid_BT: torch.Tensor
     ) -> Output:
+        """From the encoded frames, seen through the view, and the pose branch's features to the outputs."""
         joined_BTD = posed_BTD if encoded is None else torch.cat([encoded.features, posed_BTD], -1)
         stride, T = self.config.tcn_stride, valid_BT.shape[1]
         joined_BSD, valid_BS = pooled(joined_BTD, valid_BT, stride)

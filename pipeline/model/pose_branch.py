@@ -58,6 +58,14 @@ def pose_set(
     return PoseSet(graph, None if features == "graph" else animals(keypoint_names), time)
 
 
+@dataclass(frozen=True)
+class BodySizes:
+    """What a sample's lengths (B,) are told in: by the graph and by the motion features; None: not known yet."""
+
+    graph_B: torch.Tensor | None = None
+    motion_B: torch.Tensor | None = None
+
+
 class PoseBranch(nn.Module):
     """Features and which of them are present -> linear (B,T,D).
 
@@ -98,19 +106,23 @@ class PoseBranch(nn.Module):
         visible_BTK: torch.Tensor,
         when_BT3: torch.Tensor | None = None,
         motion_BTK2: torch.Tensor | None = None,
+        sizes: BodySizes | None = None,
     ) -> torch.Tensor:
         """when_BT3: frames, see TIMES; NaN where not known, None of clips without. motion_BTK2: the places that the
-        motion features are made of, where these are others.
+        motion features are made of, where these are others. sizes: see `body_sizes`; None: those of these frames.
         """
+        sizes = sizes or BodySizes()
         parts, windowed = [], []
         if self.made.graph is not None:
-            values_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.made.graph)
+            values_BTF, present_BTF = pose_graph.features(xy_BTK2, visible_BTK, self.made.graph, sizes.graph_B)
             parts += [values_BTF, present_BTF.float()]
             windowed.append((values_BTF, present_BTF))
         if self.made.groups is not None:
             motion_BTK2 = xy_BTK2 if motion_BTK2 is None else motion_BTK2
             motion_BTK2, known_BTK = pose_motion.bridged(motion_BTK2.float(), visible_BTK)
-            values_BTF, present_BTF = pose_motion.of_bridged(motion_BTK2, known_BTK, self.made.groups, self.shape_n2)
+            values_BTF, present_BTF = pose_motion.of_bridged(
+                motion_BTK2, known_BTK, self.made.groups, self.shape_n2, sizes.motion_B
+            )
             standard_BTF = ((values_BTF - self.mean_F) / self.spread_F).clamp(-LARGEST, LARGEST)
             parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]
             windowed.append((standard_BTF, present_BTF))
@@ -122,6 +134,21 @@ class PoseBranch(nn.Module):
         values_BTF, present_BTF = (torch.cat(columns, -1) for columns in zip(*windowed, strict=True))
         windowed_BSD = self.of_windows(pose_windows.features(values_BTF, present_BTF, self.windows, self.step))
         return posed_BTD + stretched(windowed_BSD, posed_BTD.shape[1], self.step)
+
+    @property
+    def reach(self) -> int:
+        """Frames before and after a frame that its features are made of, with the `body_sizes` of the whole clip."""
+        motion = 0 if self.made.groups is None else pose_motion.REACH
+        return motion + pose_windows.reach(self.windows, self.step)
+
+    def body_sizes(self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> BodySizes:
+        """Of whole clips, for the features of parts of them."""
+        graph_B = motion_B = None
+        if self.made.graph is not None:
+            graph_B = pose_graph.body_size(xy_BTK2, visible_BTK, self.made.graph)
+        if self.made.groups is not None:
+            motion_B = pose_motion.body_size(xy_BTK2, visible_BTK, self.made.groups, self.shape_n2)
+        return BodySizes(graph_B, motion_B)
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """Whether each time is known, and what is told of it, over its mean and spread; 0 where it is not known."""

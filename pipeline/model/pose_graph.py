@@ -66,18 +66,28 @@ def n_features() -> int:
 
 
 def features(
-    xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, indices: Sequence[int]
+    xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, indices: Sequence[int], size_B: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(features (B,T,F) float32, present (B,T,F) bool) of the six parts, which are the keypoints at `indices`."""
+    """(features (B,T,F) float32, present (B,T,F) bool) of the six parts, which are the keypoints at `indices`.
+
+    size_B: the body size, see `body_size`; None: that of these frames.
+    """
+    size_B = body_size(xy_BTK2, visible_BTK, indices) if size_B is None else size_B
     index = list(indices)
-    values_BTF, present_BTF = _of_parts(xy_BTK2[:, :, index].float(), visible_BTK[:, :, index])
+    values_BTF, present_BTF = _of_parts(xy_BTK2[:, :, index].float(), visible_BTK[:, :, index], size_B)
     return values_BTF.masked_fill(~present_BTF, 0.0), present_BTF
 
 
-def _of_parts(xy: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """8 distances over the body size (mouth to tail base, median of the sample's frames), 10 angles over pi."""
-    lengths, seen = _distances(xy, visible, DISTANCES)
-    distances, seen = _over(lengths, seen, _median(lengths[..., 0], seen[..., 0]))
+def body_size(xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+    """Mouth to tail base (B,), the median of all frames that show both; 0 where none does."""
+    index = list(indices)
+    lengths, seen = _distances(xy_BTK2[:, :, index].float(), visible_BTK[:, :, index], DISTANCES[:1])
+    return _median(lengths[..., 0], seen[..., 0])
+
+
+def _of_parts(xy: torch.Tensor, visible: torch.Tensor, size_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """8 distances over the body size, 10 angles over pi."""
+    distances, seen = _over(*_distances(xy, visible, DISTANCES), size_B)
     angles, defined = _angles(xy, visible)
     return torch.cat([distances, angles], -1), torch.cat([seen, defined], -1)
 

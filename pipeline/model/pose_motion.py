@@ -10,7 +10,7 @@ Axes: B batch, T frames, K keypoints, A animals, n keypoints of an animal, F fea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 
 import torch
@@ -20,12 +20,16 @@ from torch.nn import functional as F
 LAGS = (1, 4, 16)
 # A gap of so many frames or fewer in a keypoint's track is bridged by a straight line, and marked as such.
 GAP = 15
+# Frames before and after a frame that its features are made of.
+REACH = GAP + max(lag - lag // 2 for lag in LAGS)
 # Places further than this many body sizes are drawn in: what is far matters less, and a wrong point not much.
 FAR = 4.0
 # The mean shape is found from so many frames, evenly taken; more of them change it by less than a thousandth.
 SHAPE_FRAMES = 20_000
 # Rounds in which the mean shape and the fits to it agree; after 10 it moves by less than 1e-3.
 ROUNDS = 10
+# Longer clips are fitted so many frames at a time: what stands between takes some hundred bytes a keypoint and frame.
+FITTED_TOGETHER = 8_192
 # An animal smaller than this (0.002 px of a 224 px frame) has no heading: its points coincide but for rounding.
 SHORTEST = 1e-5
 
@@ -70,11 +74,15 @@ def features(
 
 
 def of_bridged(
-    xy_BTK2: torch.Tensor, known_BTK: torch.Tensor, groups: Sequence[Sequence[int]], shape_n2: torch.Tensor
+    xy_BTK2: torch.Tensor,
+    known_BTK: torch.Tensor,
+    groups: Sequence[Sequence[int]],
+    shape_n2: torch.Tensor,
+    unit_B: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`features` of tracks as `bridged` gives them."""
+    """`features` of tracks as `bridged` gives them. unit_B: the body size, see `body_size`; None: of these frames."""
     fits = [fit(xy_BTK2[:, :, list(g)], known_BTK[:, :, list(g)], shape_n2) for g in groups]
-    unit_B = _body_size(fits)
+    unit_B = _median_size(fits) if unit_B is None else unit_B
     xy_BTK2 = xy_BTK2 / unit_B[:, None, None, None]
     fits = [Fit(f.middle / unit_B[:, None, None], f.heading, f.size, f.placed, f.turned) for f in fits]
     columns = Columns()
@@ -175,6 +183,30 @@ def fit(xy_BTn2: torch.Tensor, known_BTn: torch.Tensor, shape_n2: torch.Tensor) 
     return Fit(middle, heading, size, placed, turned)
 
 
+def fit_bridged(
+    xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, groups: Sequence[Sequence[int]], shape_n2: torch.Tensor
+) -> list[Fit]:
+    """The `fit` of each animal in its bridged tracks, of a clip of any length in little more memory than it takes."""
+    T, found = xy_BTK2.shape[1], []
+    for start in range(0, max(T, 1), FITTED_TOGETHER):
+        stop, first = min(T, start + FITTED_TOGETHER), max(0, start - GAP)
+        xy, known = bridged(xy_BTK2[:, first : stop + GAP].float(), visible_BTK[:, first : stop + GAP])
+        own = slice(start - first, stop - first)
+        found.append([fit(xy[:, own, list(g)], known[:, own, list(g)], shape_n2) for g in groups])
+    names = [field.name for field in fields(Fit)]
+    return [
+        Fit(*(torch.cat([getattr(part, name) for part in parts], 1) for name in names))
+        for parts in zip(*found, strict=True)
+    ]
+
+
+def body_size(
+    xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, groups: Sequence[Sequence[int]], shape_n2: torch.Tensor
+) -> torch.Tensor:
+    """The body size (B,) of whole clips, which all lengths in their features are told in."""
+    return _median_size(fit_bridged(xy_BTK2, visible_BTK, groups, shape_n2))
+
+
 def mean_shape(tracks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """The shape (n,2) that all frames' keypoints fit best, about its middle, with a root mean square distance of 1.
 
@@ -218,7 +250,7 @@ def _extent(xy: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return (about.square().sum((-1, -2)) / n[..., 0, 0]).sqrt()
 
 
-def _body_size(fits: Sequence[Fit]) -> torch.Tensor:
+def _median_size(fits: Sequence[Fit]) -> torch.Tensor:
     """Median (B,) over frames and animals; 1, the side of the picture, where none has a size."""
     sizes_BM = torch.cat([fit.size.masked_fill(~fit.turned, torch.nan) for fit in fits], 1)
     if not sizes_BM.shape[1]:

@@ -24,7 +24,7 @@ def features(
     """
     present = present_BTF.to(values_BTF.dtype)
     values = values_BTF * present
-    steps = [max(1, round(length / step)) for length in lengths]
+    steps = [_steps(length, step) for length in lengths]
     counted = zip(*(_sums(_of_steps(x, step), steps) for x in (present, values, values.square())), strict=True)
     made = []
     for n, total, squares in counted:
@@ -37,6 +37,15 @@ def features(
 def _of_steps(x_BTF: torch.Tensor, step: int) -> torch.Tensor:
     """Sums (B,S,F) over `step` frames each, fewer in the last."""
     return x_BTF if step == 1 else F.pad(x_BTF, (0, 0, 0, -x_BTF.shape[1] % step)).unflatten(1, (-1, step)).sum(2)
+
+
+def _steps(length: int, step: int) -> int:
+    return max(1, round(length / step))
+
+
+def reach(lengths: Sequence[int], step: int = 1) -> int:
+    """Frames before (and at most as many after) a step that its windows are over."""
+    return max((_steps(length, step) // 2 * step for length in lengths), default=0)
 
 
 def n_features(n: int, lengths: Sequence[int]) -> int:

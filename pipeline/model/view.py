@@ -85,7 +85,7 @@ class AnimalView(nn.Module):
         The whole picture where there is none in the sample. Padding, in which nothing is visible, changes nothing.
         """
         B, T, _, _ = xy_BTK2.shape
-        fit = pose_motion.fit(*pose_motion.bridged(xy_BTK2.float(), visible_BTK), self.shape_n2)
+        (fit,) = pose_motion.fit_bridged(xy_BTK2, visible_BTK, [range(xy_BTK2.shape[2])], self.shape_n2)
         size_BT = fit.size.masked_fill(~fit.turned, torch.nan)
         size_B = size_BT.nanmedian(1).values if T else size_BT.new_full((B,), torch.nan)
         known_B = size_B > SHORTEST

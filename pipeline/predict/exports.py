@@ -11,9 +11,15 @@ import pandas as pd
 
 from cache import Clip
 from pipeline import bouts
-from pipeline.train.run_folder import write_text
+from pipeline.train.run_folder import write_blocks, write_text
 
 TABLES = "trials"  # the folder of the trials' tables in that of a prediction
+BOUT_COLUMNS = (
+    "recording", "trial", "action", "start_frame", "stop_frame", "start_video_frame", "duration_frames", "duration_s",
+    "mean_probability",
+)  # fmt: skip
+# Rows of a table that are text at the same time: 20,000 of 6 classes and 12 keypoints are 5 MB.
+ROWS_TOGETHER = 20_000
 
 
 @dataclass(frozen=True)
@@ -36,25 +42,25 @@ def trial_name(clip: Clip) -> str:
     return f"prediction_{Path(video).name if video else clip.recording}_{clip.trial}.csv"
 
 
-def trial_table(prediction: Prediction, class_names: Sequence[str]) -> pd.DataFrame:
+def trial_table(prediction: Prediction, class_names: Sequence[str], rows: slice = slice(None)) -> pd.DataFrame:
     """One row a frame: Frame (of the trial), Action (name), VideoFrame, Time_s, p_<class>, <keypoint>_x and _y (px).
 
-    Of a damaged frame all but Frame, VideoFrame and Time_s are empty.
+    Of a damaged frame all but Frame, VideoFrame and Time_s are empty. rows: of which frames; all by default.
     """
     clip = prediction.clip
     names = np.array([*class_names, ""], dtype=object)  # the last one is what -1 indexes
     columns: dict[str, np.ndarray] = {
-        "Frame": clip.source["crop_start"] + np.arange(len(clip)),
-        "Action": names[prediction.labels],
-        "VideoFrame": clip.frame_index,
-        "Time_s": np.round(clip.time_s, 4),
+        "Frame": clip.source["crop_start"] + np.arange(len(clip))[rows],
+        "Action": names[prediction.labels[rows]],
+        "VideoFrame": clip.frame_index[rows],
+        "Time_s": np.round(clip.time_s[rows], 4),
     }
     for index, name in enumerate(class_names):
-        columns[f"p_{name}"] = np.round(prediction.probabilities[:, index].astype(np.float64), 4)
+        columns[f"p_{name}"] = np.round(prediction.probabilities[rows, index].astype(np.float64), 4)
     if prediction.xy_px is not None:
         for index, name in enumerate(clip.keypoint_names):
             for axis, suffix in enumerate("xy"):
-                columns[f"{name}_{suffix}"] = np.round(prediction.xy_px[:, index, axis].astype(np.float64), 2)
+                columns[f"{name}_{suffix}"] = np.round(prediction.xy_px[rows, index, axis].astype(np.float64), 2)
     return pd.DataFrame(columns)
 
 
@@ -78,8 +84,20 @@ def bout_table(predictions: Sequence[Prediction], class_names: Sequence[str]) ->
                     "mean_probability": round(float(certainty), 4),
                 }
             )
-    columns = ["recording", "trial", "action", "start_frame", "stop_frame", "start_video_frame", "duration_frames"]
-    return pd.DataFrame(rows, columns=[*columns, "duration_s", "mean_probability"])
+    return pd.DataFrame(rows, columns=list(BOUT_COLUMNS))
+
+
+def write_trial(prediction: Prediction, class_names: Sequence[str], path: Path) -> Path:
+    """The `trial_table` as a CSV, made a part at a time: whole or not at all."""
+    starts = range(0, len(prediction.clip), ROWS_TOGETHER)
+    tables = (trial_table(prediction, class_names, slice(start, start + ROWS_TOGETHER)) for start in starts)
+    write_blocks(path, (csv_rows(table, header=not i) for i, table in enumerate(tables)))
+    return path
+
+
+def csv_rows(table: pd.DataFrame, *, header: bool) -> bytes:
+    """A part of a CSV, the first with the names of the columns."""
+    return table.to_csv(index=False, header=header, lineterminator="\n").encode()
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

@@ -1,48 +1,61 @@
-"""New recordings in, tables and pictures out."""
+"""New recordings in, tables and pictures out: one recording at a time, none of them twice."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
+from typing import Any
 
 import cache as clip_cache
-from cache import Clip
-from pipeline.model.decision import log_probabilities
-from pipeline.model.infer import infer, pick_device
+from cache import RecordingMeta
+from pipeline.model.ensemble import Ensemble
+from pipeline.model.infer import pick_device
+from pipeline.model.room import room_for
 from pipeline.model.trained import Trained
-from pipeline.pictures import Strip, ethograms, fps_of, title_of
-from pipeline.predict.exports import TABLES, Prediction, bout_table, trial_name, trial_table, write_table
-from pipeline.predict.models import load_models, merge_of, misfit
+from pipeline.predict import summary
+from pipeline.predict.models import checkpoints, load_models, misfit
+from pipeline.predict.recording import predict_clip, predict_recording
+from pipeline.predict.records import BOUTS, SUMMARY, PredictFolder, model_sources, sources
+from pipeline.predict.summary import FAILED, PREDICTED, REFUSED, SKIPPED, UP_TO_DATE, WITH_RESULTS, Outcome
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import STALL_S, PreprocessSettings, TrainSettings
-from pipeline.train.run_folder import PICTURES
-from pipeline.train.stream import load_clip
-from pipeline.train.windows import tiles
+from pipeline.settings import STALL_S, PreprocessSettings
+
+__all__ = ["BOUTS", "SUMMARY", "PredictError", "Predicted", "predict", "predict_clip"]
 
 Progress = Callable[[str, float, int], None]
 
-BOUTS = "bouts.csv"
-
 
 class PredictError(ValueError):
-    """A model and the data it is given do not fit each other; the message says what differs."""
+    """The results cannot be written; the message says why."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """refused: recording -> why the model cannot be used on it. pictures: ethograms of all trials."""
+    """What became of each recording that was asked for, by name. pictures: ethograms of all trials.
+
+    former: where the results that another model had left in the folder are now; None where there were none.
+    """
 
     report: Report
+    outcomes: tuple[Outcome, ...]
     n_trials: int
     n_bouts: int
-    refused: dict[str, str]
     out: Path
     pictures: list[Path]
+    former: Path | None = None
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Recordings without results, and why."""
+        return {row.recording: row.reason for row in self.outcomes if row.state not in WITH_RESULTS}
+
+    @property
+    def n_faulty(self) -> int:
+        """Recordings that the model does not fit, or failed on."""
+        return sum(row.state in (REFUSED, FAILED) for row in self.outcomes)
 
 
 def predict(
@@ -57,22 +70,26 @@ def predict(
     workers: int = 0,
     stall_s: float = STALL_S,
     decide: bool = True,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
     """Preprocesses new recordings as the model's were, and writes a table per trial, bouts and ethograms into `out`.
 
+    A recording whose record in `out` is of the same models, decision and data is up to date, unless `force`; what
+    another model left there is moved aside. One that cannot be predicted is listed, and the others go on.
     models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has.
     dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. workers, stall_s: as
-    in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError.
+    in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
+    PredictError.
     """
     trained = load_models(models, pick_device(device))
     if not decide:
         trained = dataclasses.replace(trained, decision=None)
+    files = [file for path in models for file in checkpoints(path)]
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
-    given = {name: value for name, value in tables.items() if value is not None}
-    settings = PreprocessSettings(**(trained.preprocess | given))
+    settings = trained.preprocess | {name: value for name, value in tables.items() if value is not None}
     report = preprocess(
-        settings,
+        PreprocessSettings(**settings),
         cache=out / "cache",
         videos=videos,
         dlc=dlc,
@@ -80,45 +97,95 @@ def predict(
         stall_s=stall_s,
         progress=progress,
     )
-    clips = clip_cache.open(out / "cache")
+    folder, model = PredictFolder(out), model_sources(trained, files)
+    try:
+        former = folder.make_room(model)
+        summary.write_about(folder, **summary.describe(trained, files, model, settings))
+        outcomes = _with_skips(_predict_all(trained, report, folder, model, force, progress), report)
+        n_trials, n_bouts = summary.finish(folder, outcomes, trained.class_names)
+        pictures = summary.draw(folder, outcomes, trained.class_names)
+    except OSError as error:  # what reading a recording raises is told with it
+        raise PredictError(
+            f"{out}: cannot be written ({error}); what was finished is kept: make room, and the same command goes on"
+        ) from error
+    return Predicted(report, outcomes, n_trials, n_bouts, out, pictures, former)
+
+
+def _predict_all(
+    trained: Trained,
+    report: Report,
+    folder: PredictFolder,
+    model: Mapping[str, Any],
+    force: bool,
+    progress: Progress | None,
+) -> list[Outcome]:
+    """One recording after the other. Raises OSError where results cannot be written."""
+    clips = clip_cache.open(folder.out / "cache")
     # Recordings of an earlier call whose files are not in this one's folders stay in the cache, and are not asked for.
     asked = {row.recording for row in report.recordings if row.state != "removed"}
-    refused = {m.recording: why for m in clips.recordings if m.recording in asked and (why := misfit(trained, m))}
-    usable = [clip for clip in clips if clip.recording in asked - refused.keys()]
-    (out / TABLES).mkdir(parents=True, exist_ok=True)
-    bout_tables, strips = [], []
-    for done, clip in enumerate(usable, 1):
-        prediction = predict_clip(trained, clip)
-        write_table(trial_table(prediction, trained.class_names), out / TABLES / trial_name(clip))
-        bout_tables.append(bout_table([prediction], trained.class_names))
-        strips.append(Strip(title_of(clip), prediction.labels, start=clip.source["crop_start"]))
-        if progress:
-            progress("predict", done, len(usable))
-    bouts = pd.concat(bout_tables, ignore_index=True) if bout_tables else bout_table([], trained.class_names)
-    write_table(bouts, out / BOUTS)
-    pictures = ethograms(strips, trained.class_names, out / PICTURES, fps_of(usable))
-    return Predicted(report, len(usable), len(bouts), refused, out, pictures)
+    found: dict[str, Outcome] = {}
+    todo: dict[str, RecordingMeta] = {}
+    for meta in clips.recordings:
+        if meta.recording in asked:
+            if settled := _settled(trained, meta, folder, model, force):
+                found[meta.recording] = settled
+            else:
+                todo[meta.recording] = meta
+    folder.drop([*todo, *(name for name, outcome in found.items() if outcome.state == REFUSED)])
+    networks = list(trained.network.networks) if isinstance(trained.network, Ensemble) else [trained.network]
+    room = room_for(networks, networks[0].action.weight.device)
+    bar = _Bar(progress, sum(meta.n_frames for meta in todo.values()), len(networks))
+    for name, of_recording in groupby(clips, key=lambda clip: clip.recording):
+        if name in todo:
+            own = list(of_recording)
+            made_of = sources(model, todo[name])
+            reason = predict_recording(trained, own, folder, made_of, room, bar.start(name, todo[name].n_frames))
+            own[0].forget()
+            found[name] = Outcome(name, FAILED if reason else PREDICTED, reason)
+    if failed := [name for name, outcome in found.items() if outcome.state == FAILED]:
+        folder.drop(failed)
+    return list(found.values())
 
 
-def predict_clip(trained: Trained, clip: Clip) -> Prediction:
-    """Behaviour and keypoints of every frame of one clip."""
-    settings = TrainSettings(**trained.train)
-    data = load_clip(clip, merge_of(trained), settings.kp_likelihood_thr)
-    output = infer(trained.network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), when_T3=data.when)
-    probabilities_TN = output.logits_BTN.softmax(-1).numpy()
-    decided_T = _decided(trained, output.logits_BTN.numpy(), clip.intact)
-    xy_px = None
-    if output.xy_BTK2 is not None:
-        size = np.array([clip.geometry.width, clip.geometry.height], np.float32)
-        xy_px = clip.geometry.from_square(output.xy_BTK2.numpy()) * size
-        xy_px[~clip.intact] = np.nan
-    labels = np.where(clip.intact, decided_T, clip_cache.UNLABELLED)
-    probabilities_TN[~clip.intact] = np.nan
-    return Prediction(clip, labels, probabilities_TN, xy_px)
+def _settled(
+    trained: Trained, meta: RecordingMeta, folder: PredictFolder, model: Mapping[str, Any], force: bool
+) -> Outcome | None:
+    """What is known of a recording without looking at its frames; None: it is to be predicted."""
+    if why := misfit(trained, meta):
+        return Outcome(meta.recording, REFUSED, why)
+    record = None if force else folder.read(meta.recording)
+    if record is None or record.made_of != sources(model, meta):
+        return None
+    return Outcome(meta.recording, UP_TO_DATE)
 
 
-def _decided(trained: Trained, logits_TN: np.ndarray, intact_T: np.ndarray) -> np.ndarray:
-    """The labels (T,) of a clip. A damaged frame speaks for no class."""
-    if trained.decision is None:
-        return logits_TN.argmax(-1)
-    return trained.decision.labels(log_probabilities(logits_TN, intact_T))
+def _with_skips(outcomes: Sequence[Outcome], report: Report) -> tuple[Outcome, ...]:
+    """With the recordings that preprocess left out, and with what it says of trials, by name."""
+    found = {outcome.recording: outcome for outcome in outcomes}
+    for skip in report.skipped:
+        reason = skip.reason if skip.trial is None else f"trial {skip.trial}: {skip.reason}"
+        former = found.get(skip.recording, Outcome(skip.recording, SKIPPED))
+        both = "; ".join(filter(None, (former.reason, reason)))
+        found[skip.recording] = dataclasses.replace(former, reason=both)
+    return tuple(found[name] for name in sorted(found))
+
+
+class _Bar:
+    """Says how many frames are done, of all recordings together; each member of an ensemble looks at every frame."""
+
+    def __init__(self, tell: Progress | None, n_frames: int, n_members: int) -> None:
+        self.tell, self.n_frames, self.n_members = tell, n_frames, n_members
+        self.before = 0  # frames of the recordings before the one at work
+
+    def start(self, recording: str, n_frames: int) -> Callable[[int], None]:
+        """What is to be told the frames of this recording that a member has looked at."""
+        start, seen = self.before, 0
+        self.before += n_frames
+
+        def passed(n: int) -> None:
+            nonlocal seen
+            seen += n
+            if self.tell:
+                self.tell(f"predict {recording}", start + seen / self.n_members, self.n_frames)
+
+        return passed

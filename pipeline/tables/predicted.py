@@ -11,6 +11,7 @@ import pandas as pd
 import cache as clip_cache
 from cache import UNLABELLED, Clip
 from pipeline.predict.exports import TABLES, trial_name
+from pipeline.predict.records import ABOUT, PredictFolder
 from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
 
 
@@ -22,7 +23,7 @@ def from_predictions(folder: Path) -> Source:
     files = sorted((folder / TABLES).glob("prediction_*.csv"))
     if not files:
         raise SourceError(f"{folder}: no {TABLES}/prediction_*.csv in it; expected a folder of `pipeline predict`")
-    notes = []
+    notes = _notes(folder, files)
     clips: dict[str, Clip] = {}
     if (folder / "cache").is_dir():
         clips = {trial_name(clip): clip for clip in clip_cache.open(folder / "cache")}
@@ -35,6 +36,23 @@ def from_predictions(folder: Path) -> Source:
     trials = [_predicted(file, class_names, clips.get(file.name)) for file in files]
     trials.sort(key=lambda trial: (trial.recording, trial.trial))
     return Source(class_names, tuple(trials), "predicted labels", tuple(notes))
+
+
+def _notes(folder: Path, files: list[Path]) -> list[str]:
+    """What the folder says of the call that filled it."""
+    if not (folder / ABOUT).is_file():
+        return []
+    of_folder = PredictFolder(folder)
+    about = of_folder.about()
+    if not about.get("finished"):
+        return [f"the `pipeline predict` of {folder} did not come to its end; the same command goes on"]
+    asked = {table for name in about["recordings"] for table in of_folder.tables_of(name)}
+    if not (others := [file.name for file in files if file.name not in asked]):
+        return []
+    return [
+        f"{len(others)} of {len(files)} predictions are of recordings that only earlier calls of `pipeline predict` "
+        f"were asked for ({others[0]} ...); take them out of {folder / TABLES} if they are not to count"
+    ]
 
 
 def _class_names(file: Path) -> tuple[str, ...]:

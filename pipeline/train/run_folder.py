@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all: beside, and then moved into place."""
+    write_blocks(path, [content])
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes]) -> None:
+    """`write_bytes` of a file that is never whole in memory."""
     beside = path.with_name(f".tmp-{path.name}")
     with beside.open("wb") as file:
-        file.write(content)
+        for block in blocks:
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -1,6 +1,6 @@
-"""Kills preprocess and train at random moments, and looks at what they leave.
+"""Kills preprocess, train and predict at random moments, and looks at what they leave.
 
-    python tests/faults/kill.py WORK_FOLDER preprocess|train [--kills 50] [--seed 0]
+    python tests/faults/kill.py WORK_FOLDER preprocess|train|predict [--kills 50] [--seed 0]
 
 Prints how many kills there were and how many of them hit the work; the first thing that is not as it must be ends it.
 Every step runs in a process forked from this one, which has only imported: so a kill costs no start of Python.
@@ -26,12 +26,17 @@ import torch
 
 import cache as clip_cache
 from pipeline.model import checkpoint
+from pipeline.pictures import Strip, ethograms
+from pipeline.predict.records import PredictFolder
+from pipeline.predict.stage import predict
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import HISTORY, LAST
 from pipeline.train.stage import train
 
 sys.path.append(str(Path(__file__).parents[1]))
+from predict_lab import results, write_model, write_videos
+
 from lab import Lab
 from tests_support import write_small_cache
 
@@ -42,12 +47,12 @@ N_FRAMES, TRIAL = 90, 30
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("what", choices=["preprocess", "train"])
+    parser.add_argument("what", choices=["preprocess", "train", "predict"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    rounds = {"preprocess": kill_preprocess, "train": kill_train}[options.what]
+    rounds = {"preprocess": kill_preprocess, "train": kill_train, "predict": kill_predict}[options.what]
     hit = rounds(options.work, options.kills, random.Random(options.seed))
     print(f"{options.kills} kills, {hit} of them before the work was done; all as it must be")
 
@@ -156,6 +161,46 @@ def check_checkpoint(run: Path) -> None:
 
 def losses_of(run: Path) -> pd.DataFrame:
     return pd.read_csv(run / HISTORY).drop(columns=["seconds", "waited_s"])
+
+
+def kill_predict(work: Path, kills: int, rng: random.Random) -> int:
+    """From the results of no model or of another one, with all recordings preprocessed; then to the end."""
+    ethograms([Strip("drawn once, since the first time takes a second", np.zeros(9, int))], ["rest"], work / "pictures")
+    in_child(partial(write_videos, work / "videos"))
+    for number in (1, 2):
+        in_child(partial(write_model, work / f"{number}.pt", number))
+        in_child(partial(predict_videos, work, number, work / f"whole_{number}"))
+    shutil.copytree(work / "whole_1" / "cache", work / "fresh" / "cache")
+    expected, hit = results(work / "whole_2"), 0
+    for i in range(kills):
+        out = work / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(work / ("fresh", "whole_1")[i % 2], out)
+        hit += killed(partial(predict_videos, work, 2, out), rng)
+        in_child(partial(check_records, out))
+        in_child(partial(predict_videos, work, 2, out))
+        found = results(out)
+        assert found.keys() == expected.keys()
+        other = [name for name in found if name != "summary.csv" and found[name] != expected[name]]
+        assert not other, f"kill {i}: other than after an undisturbed call: {', '.join(other)}"
+    return hit
+
+
+def predict_videos(work: Path, model: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    done = predict([work / f"{model}.pt"], out=out, videos=work / "videos")
+    assert not done.left_out, done.left_out
+
+
+def check_records(out: Path) -> None:
+    """No more than one recording's tables are without a record, and none is of two models."""
+    folder = PredictFolder(out)
+    if not (records := [record for name in "abc" if (record := folder.read(name))]):
+        return
+    assert all(record.made_of["models"] == folder.about()["made_of"]["models"] for record in records)
+    known = {trial.table for record in records for trial in record.trials}
+    unknown = {path.name for path in (out / "trials").glob("prediction_*.csv")} - known
+    assert len({name.split(".")[0] for name in unknown}) <= 1, unknown
 
 
 def in_child(step: Callable[[], object]) -> float:

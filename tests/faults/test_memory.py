@@ -10,7 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from predict_lab import NAMES, write_model
 
+import cache as clip_cache
+from cache import ClipRows, Geometry, RecordingMeta
+from lab import PARTS
+from pipeline.model.decision import Decision
 from pipeline.preprocess.probe import decord
 from tests_support import write_small_cache
 
@@ -43,6 +48,24 @@ def say(line):
             rss.append(int(file.read().split()[1]) * resource.getpagesize() / 2**20)
 train(TrainSettings(**json.loads(sys.argv[3])), cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=say)
 print(json.dumps(rss))
+"""
+
+PREDICT = """
+import resource, sys
+from pathlib import Path
+import torch
+import cache as clip_cache
+from pipeline.model.trained import load_trained
+from pipeline.predict.records import PredictFolder
+from pipeline.predict.recording import predict_recording
+from pipeline.model.room import Room
+torch.set_num_threads(1)
+out = PredictFolder(Path(sys.argv[3]))
+out.make_room({})
+clips = list(clip_cache.open(sys.argv[2]))
+reason = predict_recording(load_trained(Path(sys.argv[1])), clips, out, {}, Room(), lambda n: None)
+assert not reason, reason
+print(len(clips[0]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -87,3 +110,36 @@ def test_the_trainer_does_not_grow_from_epoch_to_epoch(tmp_path: Path) -> None:
     assert len(rss) == 16
     # It grows by 2 MB; if each epoch left its frames behind as float32, by 80.
     assert rss[-1] - rss[3] < 30, [round(each) for each in rss]
+
+
+def write_long(path: Path, n: int) -> Path:
+    """A recording of keypoints alone, one clip of n frames."""
+    t = np.arange(n)[:, None]
+    xy = 0.5 + 0.2 * np.stack([np.sin(t / 50 + np.arange(3)), np.cos(t / 70 + np.arange(3))], -1)
+    with clip_cache.create(path) as cache:
+        meta = RecordingMeta(
+            recording="long", video=None, dlc="long.csv", geometry=Geometry.pose_only(64, 48), channels=1, fps=30.0,
+            decoder=None, keypoint_names=PARTS, class_names=NAMES, clips=(ClipRows(1, 0, n, 0, 0),),
+            fingerprints=dict.fromkeys(("frames", "keypoints", "labels"), "long"), settings={},
+        )  # fmt: skip
+        cache.writer("long").finish(
+            meta,
+            keypoints=np.concatenate([xy, np.ones((n, 3, 1))], -1).astype(np.float32),
+            labels=np.full(n, -1, np.int16),
+            frame_index=np.arange(n),
+            time_s=np.arange(n) / 30,
+        )
+    return path
+
+
+def test_predicting_four_times_as_long_a_clip_takes_little_more_memory(tmp_path: Path) -> None:
+    decision, peaks = Decision((0.0,) * 3, (1.0,) * 3), {}
+    model = write_model(tmp_path / "model.pt", decision=decision, pose_windows=(9, 31, 91, 301))
+    for n in (8_000, 32_000):
+        cache = write_long(tmp_path / f"cache_{n}", n)
+        command = [sys.executable, "-c", PREDICT, str(model), str(cache), str(tmp_path / f"out_{n}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, peaks[n] = (float(text) for text in done.stdout.split())
+        assert count == n
+    # It grows by 18 MB; where all frames went through the network at once, by 208.
+    assert peaks[32_000] - peaks[8_000] < 80, f"{peaks} MB"

@@ -10,9 +10,10 @@ import torch
 
 import cache as clip_cache
 from cache import Clip
-from pipeline.model import infer as module
 from pipeline.model.infer import infer
 from pipeline.model.network import Network, NetworkConfig, Output
+from pipeline.model.parts import clip_output
+from pipeline.model.room import Room
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import ClipData, load_clip
 from pipeline.train.windows import tiles
@@ -38,19 +39,21 @@ def second_trial(small_cache: Path) -> tuple[Clip, ClipData]:
 
 @pytest.mark.parametrize("encoder", ["cnn", "none"])
 @pytest.mark.parametrize("val_T", [0, 48, 20, 7])
+@pytest.mark.parametrize("room", [6, 128], ids=["one by one", "together"])
 def test_each_tile_sees_its_own_frames_and_keypoints(
-    second_trial: tuple[Clip, ClipData], monkeypatch: pytest.MonkeyPatch, encoder: str, val_T: int
+    second_trial: tuple[Clip, ClipData], encoder: str, val_T: int, room: int
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK_FRAMES", 6)
     (clip, data), network = second_trial, make(encoder)
     ranges = tiles(len(clip), val_T)
-    found = infer(network, clip, data.xy, data.visible, ranges)
+    passed: list[int] = []
+    found = infer(network, clip, data.xy, data.visible, ranges, room=Room(room), passed=passed.append)
+    assert sum(passed) == N_FRAMES
 
     frames, xy, visible = clip.frames[0:N_FRAMES], torch.from_numpy(data.xy), torch.from_numpy(data.visible)
     alone: list[Output] = []
     for start, stop in ranges:
         shown = None if encoder == "none" else [frames[start:stop]]
-        alone.append(network.predict_clip(shown, xy[start:stop], visible[start:stop]))
+        alone.append(clip_output(network, shown, xy[start:stop], visible[start:stop]))
     torch.testing.assert_close(found.logits_BTN, torch.cat([out.logits_BTN[0] for out in alone]))
     assert len(found.logits_BTN) == N_FRAMES
     if encoder == "none":
@@ -73,6 +76,6 @@ def test_each_tile_sees_the_times_of_the_clip(second_trial: tuple[Clip, ClipData
     ranges = tiles(len(clip), val_T)
     found = infer(network, clip, data.xy, data.visible, ranges, when_T3=data.when)
     xy, visible, when = (torch.from_numpy(x) for x in (data.xy, data.visible, data.when))
-    alone = [network.predict_clip(None, xy[a:b], visible[a:b], when[a:b]).logits_BTN[0] for a, b in ranges]
+    alone = [clip_output(network, None, xy[a:b], visible[a:b], when[a:b]).logits_BTN[0] for a, b in ranges]
     torch.testing.assert_close(found.logits_BTN, torch.cat(alone))
     assert not torch.allclose(found.logits_BTN, infer(network, clip, data.xy, data.visible, ranges).logits_BTN)

@@ -11,6 +11,7 @@ import torch
 from pipeline.model.encoder import EncoderError
 from pipeline.model.frame_encoder import to_unit
 from pipeline.model.network import Network, NetworkConfig
+from pipeline.model.parts import clip_output
 from pipeline.model.pose_branch import PoseFeaturesError, PoseSet
 from pipeline.model.pose_graph import PARTS
 
@@ -78,7 +79,7 @@ def test_a_clip_in_chunks_equals_the_whole(encoder: str, chunk: int) -> None:
     network = make(encoder=encoder)
     whole = network(to_unit(frames[:1]), xy[:1], visible[:1], valid[:1])
     chunks = None if encoder == "none" else (part.numpy() for part in frames[0].split(chunk))
-    found = network.predict_clip(chunks, xy[0], visible[0])
+    found = clip_output(network, chunks, xy[0], visible[0])
     torch.testing.assert_close(found.logits_BTN, whole.logits_BTN)
     if whole.xy_BTK2 is not None:
         torch.testing.assert_close(found.xy_BTK2, whole.xy_BTK2)
@@ -87,7 +88,7 @@ def test_a_clip_in_chunks_equals_the_whole(encoder: str, chunk: int) -> None:
 def test_frames_that_do_not_fit_the_keypoints_are_refused() -> None:
     frames, xy, visible, _ = clips()
     with pytest.raises(EncoderError, match="25 rows of keypoints but 20 frames"):
-        make().predict_clip([frames[0, :20]], xy[0], visible[0])
+        clip_output(make(), [frames[0, :20]], xy[0], visible[0])
 
 
 # The ways to look at time and pose; with a stride, steps end within the padding and at it.
@@ -131,7 +132,7 @@ def test_a_clip_in_chunks_equals_the_whole_in_every_way(way: dict[str, Any]) -> 
     network, when = make(**way), times()
     fitted(network)
     whole = network(to_unit(frames[:1]), xy[:1], visible[:1], valid[:1], when[:1])
-    found = network.predict_clip((part.numpy() for part in frames[0].split(7)), xy[0], visible[0], when[0])
+    found = clip_output(network, (part.numpy() for part in frames[0].split(7)), xy[0], visible[0], when[0])
     torch.testing.assert_close(found.logits_BTN, whole.logits_BTN)
     torch.testing.assert_close(found.xy_BTK2, whole.xy_BTK2)
     assert whole.logits_BTN.shape == (1, T, 4)

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.model.frame_encoder import Encoded, to_unit
 from pipeline.model.network import Network, NetworkConfig
+from pipeline.model.parts import clip_output
 from pipeline.model.pose_graph import PARTS
 from pipeline.model.view import AnimalView, View, check_keypoints
 from pipeline.setting_texts import SettingsError
@@ -194,7 +195,7 @@ def test_chunks_give_what_the_whole_clip_gives() -> None:
     network, (xy, visible) = make(), walk()
     frames = frames_of(60)
     whole = network(to_unit(frames), xy, visible, torch.ones(1, 60, dtype=torch.bool))
-    found = network.predict_clip([frames[0, :1], frames[0, 1:25], frames[0, 25:]], xy[0], visible[0])
+    found = clip_output(network, [frames[0, :1], frames[0, 1:25], frames[0, 25:]], xy[0], visible[0])
     torch.testing.assert_close(found.logits_BTN, whole.logits_BTN, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.xy_BTK2, whole.xy_BTK2, atol=1e-5, rtol=1e-5)
 
