@@ -21,7 +21,7 @@ from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
 from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
 from pipeline.preprocess.probe import VideoError, VideoFacts
-from pipeline.preprocess.source import Source, check_table, source_of
+from pipeline.preprocess.source import Source, check_table, clock_of, source_of
 from pipeline.preprocess.stage import BAD_EXIT_CODE, Progress, check_settings
 from pipeline.preprocess.staleness import UNUSABLE, skip_for
 from pipeline.preprocess.text_table import UnreadableError, require_content
@@ -82,6 +82,7 @@ class Row:
 
     frames: that the video is said to have; decoded: that were decoded, None where that broke off or was not tried.
     lag: rows that the keypoints run ahead; None where that is not told. crop: frames [start, stop) of the trial.
+    read_as: the format of its annotation.
     """
 
     recording: str
@@ -90,6 +91,7 @@ class Row:
     decoded: int | None = None
     dlc_rows: int | None = None
     label_rows: int | None = None
+    read_as: str = ""
     fps: float | None = None
     size: str = ""
     crop: str = ""
@@ -211,7 +213,8 @@ def _plan(look: _Look) -> None:
     source, table = look.source, look.table
     n_frames = source.n_frames if source else int(table.frames[-1]) + 1 if table else 0
     if n_frames:
-        look.plan = plan_trials(look.files, n_frames, look.settings)
+        clock = (lambda: clock_of(look.files, source)) if source else None
+        look.plan = plan_trials(look.files, n_frames, look.settings, clock)
     if source:
         look.notes += [*source.notes, *(look.plan.notes if look.plan else ())]
     if source and table:
@@ -306,7 +309,7 @@ def _rows(look: _Look) -> list[Row]:
 def _of_trial(row: Row, trial: Trial) -> Row:
     n_rows = len(trial.labels)
     crop = f"[{trial.crop_start}:{trial.crop_start + n_rows}]"
-    return replace(row, trial=trial.number, label_rows=n_rows if trial.annotation else None, crop=crop)
+    return replace(row, trial=trial.number, label_rows=n_rows if trial.annotation else None, read_as=trial.format, crop=crop)
 
 
 def _skips(look: _Look) -> list[Skip]:
