@@ -121,8 +121,8 @@ def spans_of(
     seconds = clock.n_frames / clock.fps if clock.fps else None
     if told and seconds and first.duration_s and abs(first.duration_s - seconds) > _MEDIA_SLACK_S:
         raise AnnotationError(
-            f"{path} {first}: its media lasts {first.duration_s:.1f} s, the recording {seconds:.1f} s: is it of another "
-            "version of it?"
+            f"{path} {first}: its media lasts {first.duration_s:.1f} s, the recording {seconds:.1f} s: is it of "
+            "another version of it?"
         )
     notes: tuple[str, ...] = ()
     indexed = not (first.fps and clock.fps) or abs(first.fps / clock.fps - 1) <= _SAME_RATE
@@ -224,7 +224,8 @@ def _event(path: Path, row: int, cells: _Cells) -> Event:
 
 def _states(path: Path, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
     """States with their ends, and points. Raises AnnotationError for what begins twice or does not end."""
-    states, points = [], []
+    states: list[Event] = []
+    points: list[Event] = []
     going: dict[str, Event] = {}
     for event in events:
         if event.kind in ("STATE", "POINT"):

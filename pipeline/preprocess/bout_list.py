@@ -1,9 +1,9 @@
 """Bout lists of the Caltech Behavior Annotator: streams of `start end type`, in frames from 1, ends included.
 
-    S1:     start   end     type
-    -----------------------------
-            1       634     base
-            635     1034    social
+S1:     start   end     type
+-----------------------------
+        1       634     base
+        635     1034    social
 """
 
 from __future__ import annotations

@@ -308,8 +308,9 @@ def _rows(look: _Look) -> list[Row]:
 
 def _of_trial(row: Row, trial: Trial) -> Row:
     n_rows = len(trial.labels)
+    labels = n_rows if trial.annotation else None
     crop = f"[{trial.crop_start}:{trial.crop_start + n_rows}]"
-    return replace(row, trial=trial.number, label_rows=n_rows if trial.annotation else None, read_as=trial.format, crop=crop)
+    return replace(row, trial=trial.number, label_rows=labels, read_as=trial.format, crop=crop)
 
 
 def _skips(look: _Look) -> list[Skip]:

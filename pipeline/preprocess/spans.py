@@ -55,7 +55,9 @@ def lay(
             continue
         labels[span.start : span.stop] = label
         before = span
-    notes = (f"{path.name}: runs {n_beyond} frames past the recording's end, cut there",) if n_beyond > 0 else ()
+    notes: tuple[str, ...] = ()
+    if n_beyond > 0:
+        notes += (f"{path.name}: runs {n_beyond} frames past the recording's end, cut there",)
     if n_short:
         notes += (f"{path.name}: {n_short} behaviours shorter than half a frame, not used",)
     labels, said = gaps.fill(path, labels, labels == UNLABELLED)

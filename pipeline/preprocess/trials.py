@@ -106,7 +106,7 @@ def plan_trials(
         return Plan((), (Skip(files.name, None, str(error)),), ())
     by_number, skipped = _numbered(files, has_one_trial)
     trials = []
-    notes = []
+    notes: list[str] = []
     for number, paths in sorted(by_number.items()):
         try:
             trial, said = _annotated_trial(number, paths, n_frames, length, settings, clock)
