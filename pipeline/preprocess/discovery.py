@@ -13,6 +13,7 @@ from pipeline.preprocess.annotation_formats import EVENTS, Header, header_of, re
 from pipeline.preprocess.table_names import (
     LABELLED_COPY,
     TABLE_SUFFIXES,
+    VIDEO_SUFFIXES,
     HeaderFault,
     UnpairedError,
     choose_table,
@@ -23,7 +24,6 @@ from pipeline.preprocess.table_names import (
 )
 from pipeline.settings import PreprocessSettings
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
 ANNOTATION_PREFIX = "prediction_"
 # What DeepEthogram and the Caltech Behavior Annotator put after the recording's name.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def read(tmp_path: Path):
 def bouts_of(labels: list[int]) -> list[tuple[int, int, int]]:
     """(class, start, stop) of the labelled stretches."""
     edges = [0, *(i for i in range(1, len(labels)) if labels[i] != labels[i - 1]), len(labels)]
-    pairs = zip(edges, edges[1:], strict=False)
+    pairs = pairwise(edges)
     return [(labels[start], start, stop) for start, stop in pairs if start < stop and labels[start] >= 0]
 
 
@@ -85,28 +86,38 @@ def tabular(*events: tuple[object, str, str]) -> str:
     [
         pytest.param("Frame,Action\n0,1\n1,lick\n", [1, 2], "frames", id="an action a frame"),
         pytest.param(",background,walk,lick\n0,1,0,0\n1,0,1,0\n2,0,0,1\n", [-1, 1, 2], "onehot", id="DeepEthogram"),
-        pytest.param(",background,walk,rest\n0,-1,-1,-1\n1,0,1,0\n", [-1, 1], "onehot", id="DeepEthogram, not labelled"),
+        pytest.param(
+            ",background,walk,rest\n0,-1,-1,-1\n1,0,1,0\n", [-1, 1], "onehot", id="DeepEthogram, not labelled"
+        ),
         pytest.param("walk;lick\n0;1.0\n1;0\n", [2, 1], "onehot", id="no column of frames"),
         pytest.param(
-            ",Nose_x,Nose_y,Nose_p,Movement,walk,lick\n0,1.5,2,0.9,3,0,1\n1,1.5,2,0.9,3,1,0\n", [2, 1], "onehot",
+            ",Nose_x,Nose_y,Nose_p,Movement,walk,lick\n0,1.5,2,0.9,3,0,1\n1,1.5,2,0.9,3,1,0\n",
+            [2, 1],
+            "onehot",
             id="SimBA",
         ),
         pytest.param(annotator([(1, 2, "walk"), (4, 4, "lick")]), [1, 1, -1, 2, *[-1] * 8], "bouts", id="bouts"),
         pytest.param(
-            aggregated(("walk", "0.000", "0.067"), ("lick", "0.100", "0.400")), [1, 1, -1, *[2] * 9], "boris",
+            aggregated(("walk", "0.000", "0.067"), ("lick", "0.100", "0.400")),
+            [1, 1, -1, *[2] * 9],
+            "boris",
             id="BORIS, aggregated",
         ),
         pytest.param(
             tabular((0.0, "walk", "START"), (0.067, "walk", "STOP"), (0.1, "lick", "START"), (0.4, "lick", "STOP")),
-            [1, 1, -1, *[2] * 9], "boris", id="BORIS, tabular with what stands above it",
+            [1, 1, -1, *[2] * 9],
+            "boris",
+            id="BORIS, tabular with what stands above it",
         ),
         pytest.param(
             "Observation id,Subject,Behavior,Behavior type,Time,Media file name,Image index\n"
             "o,,walk,START,0.010,a.mp4,0\no,,walk,STOP,0.099,a.mp4,2\no,,flash,POINT,0.2,a.mp4,6\n",
-            [1, 1, *[-1] * 10], "boris", id="BORIS 8, tabular, by the image index",
+            [1, 1, *[-1] * 10],
+            "boris",
+            id="BORIS 8, tabular, by the image index",
         ),
     ],
-)  # fmt: skip
+)
 def test_each_format_is_known_by_its_header(read, content: str, labels: list[int], format_: str) -> None:
     for wanted in ("auto", format_):
         found = read(content, annotation_format=wanted)
@@ -146,36 +157,92 @@ def test_a_background_must_be_a_class() -> None:
         pytest.param(",walk,lick\n0,1\n", "row 2: 2 cells, expected 3", id="one-hot: cut row"),
         pytest.param(",walk,lick\nx,1,0\n", "row 2: frame number 'x'", id="one-hot: frame"),
         pytest.param(",walk,lick\n", "no rows below a header", id="one-hot: nothing"),
-        pytest.param(annotator([(1, 3, "walk"), (3, 4, "lick")]), r"row 9: lick from 3 to 4 overlaps row 8: walk", id="bouts: overlap"),
+        pytest.param(
+            annotator([(1, 3, "walk"), (3, 4, "lick")]),
+            r"row 9: lick from 3 to 4 overlaps row 8: walk",
+            id="bouts: overlap",
+        ),
         pytest.param(annotator([(0, 3, "walk")]), "row 8: a bout from 0 to 3; frames count from 1", id="bouts: from 0"),
         pytest.param(annotator([(3, 2, "walk")]), "row 8: a bout from 3 to 2", id="bouts: backwards"),
         pytest.param(annotator([(1, 2, "groom")]), "row 8: class 'groom' is not in the class list", id="bouts: class"),
-        pytest.param(annotator([(1, 23, "walk")]), "row 8: walk from 1 to 23 runs 11 frames past the recording's end, it has 12: .*--annotation-slack 10", id="bouts: beyond the end"),
-        pytest.param(annotator([(1, 2, "walk")], [(1, 2, "lick")]), "several streams, S1, S2: choose one", id="bouts: two streams"),
+        pytest.param(
+            annotator([(1, 23, "walk")]),
+            "row 8: walk from 1 to 23 runs 11 frames past the recording's end, it has 12: .*--annotation-slack 10",
+            id="bouts: beyond the end",
+        ),
+        pytest.param(
+            annotator([(1, 2, "walk")], [(1, 2, "lick")]),
+            "several streams, S1, S2: choose one",
+            id="bouts: two streams",
+        ),
         pytest.param(annotator(), "no bouts below a line", id="bouts: none"),
-        pytest.param(annotator([(1, 2, "walk")]) + "what\n", "row 10: 'what', expected start, end and type", id="bouts: text"),
-        pytest.param(aggregated(("walk", 0, 0.2), ("lick", 0.1, 0.3)), r"row 3: lick from 0.100 s to 0.300 s overlaps row 2: walk", id="BORIS: overlap"),
-        pytest.param(aggregated(("walk", 0.1, "NA")), "row 2: walk at 0.100 s is never stopped", id="BORIS: not stopped"),
+        pytest.param(
+            annotator([(1, 2, "walk")]) + "what\n", "row 10: 'what', expected start, end and type", id="bouts: text"
+        ),
+        pytest.param(
+            aggregated(("walk", 0, 0.2), ("lick", 0.1, 0.3)),
+            r"row 3: lick from 0.100 s to 0.300 s overlaps row 2: walk",
+            id="BORIS: overlap",
+        ),
+        pytest.param(
+            aggregated(("walk", 0.1, "NA")), "row 2: walk at 0.100 s is never stopped", id="BORIS: not stopped"
+        ),
         pytest.param(aggregated(("groom", 0, 0.1)), "row 2: class 'groom' is not in the class list", id="BORIS: class"),
-        pytest.param(aggregated(("walk", 0, 0.9)), "row 2: walk from 0.000 s to 0.900 s runs 15 frames past", id="BORIS: beyond the end"),
-        pytest.param(aggregated(("walk", "soon", 0.9)), r"row 2, column start \(s\): 'soon' is not a number", id="BORIS: time"),
+        pytest.param(
+            aggregated(("walk", 0, 0.9)),
+            "row 2: walk from 0.000 s to 0.900 s runs 15 frames past",
+            id="BORIS: beyond the end",
+        ),
+        pytest.param(
+            aggregated(("walk", "soon", 0.9)), r"row 2, column start \(s\): 'soon' is not a number", id="BORIS: time"
+        ),
         pytest.param(aggregated(("walk", -0.1, 0.1)), "begins before the recording", id="BORIS: before the begin"),
-        pytest.param(aggregated(("walk", 0.1, 0.1), type="POINT"), "row 2: walk at 0.100 s is a point event", id="BORIS: point"),
-        pytest.param(aggregated(("walk", 0.1, 0.2), type="SOMETIMES"), "walk is 'SOMETIMES', expected STATE or POINT", id="BORIS: kind"),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.1), type="POINT"), "row 2: walk at 0.100 s is a point event", id="BORIS: point"
+        ),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.2), type="SOMETIMES"),
+            "walk is 'SOMETIMES', expected STATE or POINT",
+            id="BORIS: kind",
+        ),
         pytest.param(aggregated(("walk", 0.1, 0.2), offset="5"), "time offset of 5 s", id="BORIS: offset"),
-        pytest.param(aggregated(("walk", 0.1, 0.2), live="Live"), "row 2: walk at 0.100 s: a live observation", id="BORIS: live"),
-        pytest.param(aggregated(("walk", 0.1, 0.2), media="b.mp4"), "its events are of the media b; expected a", id="BORIS: media"),
-        pytest.param(aggregated(("walk", 0.1, 0.2), duration=33.3), r"its media lasts 33.3 s, the recording 0.4 s", id="BORIS: longer media"),
-        pytest.param(aggregated(("walk", 0.1, 0.2), first=9, last=12), "image index 9, but at 0.100 s frame 3 is shown", id="BORIS: index against time"),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.2), live="Live"), "row 2: walk at 0.100 s: a live observation", id="BORIS: live"
+        ),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.2), media="b.mp4"),
+            "its events are of the media b; expected a",
+            id="BORIS: media",
+        ),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.2), duration=33.3),
+            r"its media lasts 33.3 s, the recording 0.4 s",
+            id="BORIS: longer media",
+        ),
+        pytest.param(
+            aggregated(("walk", 0.1, 0.2), first=9, last=12),
+            "image index 9, but at 0.100 s frame 3 is shown",
+            id="BORIS: index against time",
+        ),
         pytest.param(tabular((0, "walk", "START")), "row 8: walk at 0.000 s is never stopped", id="BORIS: no STOP"),
-        pytest.param(tabular((0, "walk", "STOP")), "row 8: walk at 0.000 s stops, but has not been started", id="BORIS: no START"),
-        pytest.param(tabular((0, "walk", "START"), (0.1, "walk", "START")), "row 9: walk at 0.100 s starts, but that of row 8", id="BORIS: START twice"),
+        pytest.param(
+            tabular((0, "walk", "STOP")), "row 8: walk at 0.000 s stops, but has not been started", id="BORIS: no START"
+        ),
+        pytest.param(
+            tabular((0, "walk", "START"), (0.1, "walk", "START")),
+            "row 9: walk at 0.100 s starts, but that of row 8",
+            id="BORIS: START twice",
+        ),
         pytest.param(AGGREGATED + "\n", "no events below the header", id="BORIS: nothing"),
-        pytest.param('Action,Behavior,"Start (s)",Stop (s)\n', "line 1: the header of several formats, frames and boris", id="two formats"),
+        pytest.param(
+            'Action,Behavior,"Start (s)",Stop (s)\n',
+            "line 1: the header of several formats, frames and boris",
+            id="two formats",
+        ),
         pytest.param("Frame,Doing\n0,1\n", "no column Action", id="no format"),
         pytest.param(b"Caltech Behavior Annotator\n\xe4", "is not UTF-8 text", id="encoding"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused_is_named(read, content: str | bytes, message: str) -> None:
     with pytest.raises(AnnotationError, match=message) as error:
         read(content)
@@ -223,7 +290,7 @@ def test_several_observations_or_media_are_not_mixed(read) -> None:
 def test_times_are_counted_by_the_video_else_by_the_file_else_by_the_setting(read) -> None:
     seconds = aggregated(("walk", 0, 0.2), fps="")
     assert (read(seconds, fps=10).labels == 1).sum() == 2
-    with pytest.raises(AnnotationError, match="no frame rate to count its time by.*--annotation-fps"):
+    with pytest.raises(AnnotationError, match=r"no frame rate to count its time by.*--annotation-fps"):
         read(seconds, fps=None)
     assert (read(seconds, fps=None, annotation_fps=20.0).labels == 1).sum() == 4
     assert (read(aggregated(("walk", 0, 0.2)), fps=None, annotation_fps=20.0).labels == 1).sum() == 6
@@ -247,9 +314,7 @@ def test_a_variable_frame_rate_counts() -> None:
 def test_one_hot_is_read_as_written(read, labels: list[int], delimiter: str, simba: bool) -> None:
     before = ["", "Nose_x", "Nose_y", "Speed"] if simba else [""]
     rows = [[*before, *CLASSES]]
-    rows += [
-        [i, *[1.5] * (len(before) - 1), *(int(label == c) for c in range(3))] for i, label in enumerate(labels)
-    ]
+    rows += [[i, *[1.5] * (len(before) - 1), *(int(label == c) for c in range(3))] for i, label in enumerate(labels)]
     found = read("\n".join(delimiter.join(map(str, row)) for row in rows))
     assert found.labels.tolist() == labels
     assert found.frame_column.tolist() == list(range(len(labels)))
