@@ -105,10 +105,12 @@ def columns_of(tracks: Sequence[str], nodes: Sequence[str], scorer: str) -> list
 def dense_table(
     frames: np.ndarray, points_FTN3: np.ndarray, tracks: Sequence[str], nodes: Sequence[str], scorer: str
 ) -> Table:
-    """A table of points of the frames (F,); tracks that are empty throughout are left out, a point without a score is
-    certain."""
+    """A table of points of the frames (F,).
+
+    Tracks that are empty throughout are left out; a point without a score is certain.
+    """
     points = points_FTN3.astype(np.float64)
-    seen = ~np.isnan(points[..., :2]).any(axis=-1)
+    seen: np.ndarray = ~np.isnan(points[..., :2]).any(axis=-1)
     points[..., 2][seen & np.isnan(points[..., 2])] = 1
     used = [t for t in range(points.shape[1]) if not tracks or seen[:, t].any()]
     names = [tracks[t] for t in used] if tracks else []
@@ -126,7 +128,7 @@ def _check_tracks(tracks: Sequence[str]) -> None:
 
 def _most_at_once(frames: np.ndarray, instances: np.ndarray) -> int:
     """Animals in one frame; one that SLEAP predicted and a person placed counts once."""
-    by_person: np.ndarray = np.asarray(instances["instance_type"] == 0)
+    by_person = np.asarray(instances["instance_type"] == 0)
     return max(
         max(int(by_person[start:stop].sum()), int((~by_person[start:stop]).sum()))
         for start, stop in zip(frames["instance_id_start"], frames["instance_id_end"], strict=True)
