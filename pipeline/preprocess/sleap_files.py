@@ -110,7 +110,7 @@ def dense_table(
     Tracks that are empty throughout are left out; a point without a score is certain.
     """
     points = points_FTN3.astype(np.float64)
-    seen: np.ndarray = ~np.isnan(points[..., :2]).any(axis=-1)
+    seen = np.isfinite(points[..., 0] + points[..., 1])
     points[..., 2][seen & np.isnan(points[..., 2])] = 1
     used = [t for t in range(points.shape[1]) if not tracks or seen[:, t].any()]
     names = [tracks[t] for t in used] if tracks else []
