@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 LEFTOVER = "^after the last whole trial"
-FILLED = "they count as"
+FILLED = r"they count as .* \(--annotation-background\)"
 OTHER_LENGTH = r"^the DLC table has \d+ rows"
 # A part of a reason, and what to do about it; the first that is found counts.
 _ADVICE = (

@@ -116,8 +116,6 @@ def spans_of(
     first = events[0]
     told = clock.fps
     clock = clock.with_rate(first.fps).with_rate(fps)
-    if first.live:
-        raise AnnotationError(f"{path} {first}: a live observation; its times are not those of a video")
     seconds = clock.n_frames / clock.fps if clock.fps else None
     if told and seconds and first.duration_s and abs(first.duration_s - seconds) > _MEDIA_SLACK_S:
         raise AnnotationError(
@@ -215,7 +213,7 @@ def _event(path: Path, row: int, cells: _Cells) -> Event:
         fps=cells.loose("fps (frame/s)", "fps"),
         duration_s=cells.loose("media duration (s)", "total length"),
         offset_s=cells.number("time offset (s)", "time offset") or 0.0,
-        live=cells.text("observation type").lower() == "live",
+        live=cells.text("observation type").lower().startswith("live"),
     )
     if kind == "STATE" and stop == Moment(None, None):
         raise AnnotationError(f"{path} {event} is never stopped; stop it in BORIS and export again")
@@ -252,6 +250,8 @@ def _frame(path: Path, event: Event, moment: Moment, clock: Clock) -> int:
                     f"{path} {event}: image index {moment.image}, but at {moment} frame {by_time} is shown"
                 )
         return moment.image
+    if event.live:
+        raise AnnotationError(f"{path} {event}: a live observation; its times are not those of a video")
     if moment.time_s is None:
         raise AnnotationError(f"{path} {event}: its end or its begin has no time")
     if event.offset_s:

@@ -58,9 +58,10 @@ def slp_table(path: Path, rows: int | None) -> Table:
         return columns_of(tracks, nodes, SCORER), np.zeros(0, np.int64), np.zeros((0, 0))
     video = labels.videos[int(frames["video"][0])]
     points_FTN3 = labels.numpy(video=video, untracked=not several, return_confidence=True)
-    # sleap-io counts from the first frame that has an animal.
-    number = int(frames["frame_idx"].min()) + np.arange(len(points_FTN3))
-    return dense_table(number, points_FTN3, tracks, nodes, SCORER)
+    # sleap-io counts from the first frame that has an animal, to the video's last one if the file says how long it is.
+    first = int(frames["frame_idx"].min())
+    points_FTN3 = np.pad(points_FTN3, [(first, 0), (0, 0), (0, 0), (0, 0)], constant_values=np.nan)
+    return dense_table(np.arange(len(points_FTN3)), points_FTN3, tracks, nodes, SCORER)
 
 
 def is_analysis(file: Any) -> bool:

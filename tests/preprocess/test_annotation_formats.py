@@ -299,6 +299,15 @@ def test_times_are_counted_by_the_video_else_by_the_file_else_by_the_setting(rea
     assert any("its media has 30 frames/s, the recording 20: by the times" in note for note in found.notes)
 
 
+def test_without_a_video_the_image_index_tells_the_frames(read) -> None:
+    live = {"live": "Live observation", "media": "NA", "fps": "NA"}
+    assert read(aggregated(("walk", 0.1, 0.3), first=3, last=9, **live), fps=None).labels.tolist()[2:10] == [
+        -1, *[1] * 6, -1,
+    ]  # fmt: skip
+    with pytest.raises(AnnotationError, match="a live observation"):
+        read(aggregated(("walk", 0.1, 0.3), **live), annotation_fps=30.0)
+
+
 def test_points_of_other_behaviours_are_said(read) -> None:
     text = aggregated(("walk", 0, 0.4)) + aggregated(("flash", 0.1, 0.1), type="POINT").split("\n", 1)[1]
     assert read(text).notes == ("a.csv: 1 point events (flash) last for no frame, not used",)

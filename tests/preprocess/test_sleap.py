@@ -66,6 +66,7 @@ def test_rows_go_by_the_frame_number_and_gaps_stay_empty(tmp_path: Path, name: s
     frames = [*range(3, 20), *range(40, 61)]  # nothing is seen before frame 3 and between 20 and 39
     table = read_dlc(save(labels_of({i: ["m1"] for i in frames}), tmp_path / name))
     assert table.names == NODES
+    assert table.frames.tolist() == list(range(61))
     nose = {int(n): x for n, x in zip(table.frames, table.values[:, 0, 0], strict=True) if not np.isnan(x)}
     assert nose == {i: i * X_STEP for i in frames}
     place = {int(n): i for i, n in enumerate(table.frames)}
@@ -88,6 +89,14 @@ def test_tracks_are_named_as_several_animals_of_dlc_are(tmp_path: Path, name: st
 def test_points_placed_by_hand_are_certain(tmp_path: Path, name: str) -> None:
     table = read_dlc(save(labels_of({i: ["m1"] for i in range(4)}, by_hand=True), tmp_path / name))
     assert table.values[1, :, 2].tolist() == [1, 1, 1]
+
+
+def test_a_video_in_whose_end_no_animal_is_seen_is_covered_whole(tmp_path: Path) -> None:
+    labels = labels_of({i: ["m1"] for i in range(5)})
+    labels.videos[0].backend_metadata["shape"] = (40, 8, 8, 1)
+    table = read_dlc(save(labels, tmp_path / "a.slp"))
+    assert table.frames.tolist() == list(range(40))
+    assert np.isnan(table.values[5:]).all()
 
 
 def test_one_animal_in_pieces_of_tracks_is_one_animal(tmp_path: Path) -> None:
