@@ -22,6 +22,9 @@ STALL_S = 300.0
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
 
+ANNOTATION_FORMATS = ("auto", "frames", "onehot", "boris", "bouts")
+
+
 class Keep(StrEnum):
     """Where training keeps the frames between epochs; no setting of the model, since nothing learned depends on it."""
 
@@ -68,6 +71,35 @@ class PreprocessSettings:
     )
     channels: int = setting(1, "data", "1: gray, 3: colour", choices=(1, 3))
     classes: str = setting(REFERENCE_CLASSES, "data", "class list, in the order of the annotations' integers")
+    annotation_format: str = setting(
+        "auto",
+        "data",
+        "of the annotations (docs/formats.md); frames: a row a frame with its Action; onehot: a column of 0 and 1 a "
+        "behaviour (DeepEthogram, SimBA); boris: BORIS events; bouts: Caltech Behavior Annotator; auto: by the header",
+        choices=ANNOTATION_FORMATS,
+    )
+    annotation_background: str = setting(
+        "",
+        "data",
+        "class of the frames in which a onehot, boris or bouts file names no behaviour; empty: not labelled",
+    )
+    annotation_subject: str = setting(
+        "", "data", "the subject of BORIS events, or the stream (S1, S2) of bouts, to read where a file has several"
+    )
+    annotation_slack: int = setting(
+        10,
+        "data",
+        "boris and bouts may run so many frames past the recording's end, and are cut there; beyond it the annotation "
+        "is refused",
+        ge=0,
+    )
+    annotation_fps: float = setting(
+        0.0,
+        "data",
+        "frames/s that the times of BORIS events are counted by, for recordings without a video whose events name no "
+        "frame rate; 0: not known",
+        ge=0,
+    )
     prefer_filtered: bool = setting(False, "data", "use DLC's _filtered table where there are both")
     dlc_scorer: str = setting(
         "", "data", "use only DLC tables whose name contains this (where several networks were run)"

@@ -23,7 +23,8 @@ HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
     "--dlc-scorer", "--dlc-slack", "--dlc-lag", "--max-damaged", "--frame-size", "--store", "--compression",
-    "--decoder",
+    "--decoder", "--annotation-format", "--annotation-background", "--annotation-subject", "--annotation-slack",
+    "--annotation-fps",
 }  # fmt: skip
 TRAIN_FLAGS = {
     "--model-type", "--encoder", "--freeze-encoder-epochs", "--encoder-width", "--pose-features", "--time-input",

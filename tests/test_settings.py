@@ -19,6 +19,8 @@ PROMISED = {
     "dropout": 0.3, "head_dropout": 0.2, "weight_decay": 5e-2, "lr": 5e-5, "min_lr": 1e-6, "lr_schedule": "cosine",
     "warmup_epochs": 10, "lr_patience": 10, "lr_factor": 0.5, "epochs": 200, "batch_size": 2, "seed": 123,
     "early_stopping_patience": 20, "use_ema": False, "ema_decay": 0.999,
+    "annotation_format": "auto", "annotation_background": "", "annotation_subject": "", "annotation_slack": 10,
+    "annotation_fps": 0.0,
 }  # fmt: skip
 
 

@@ -27,11 +27,30 @@ class Annotation:
 
     labels: (rows,) int16 ids of the class list, -1 not labelled. frame_column: (rows,) int64 or None.
     stim_frame: frame of the stimulus, counted from the trial's start whatever the crop (in its frame 15, 15), or None.
+    format: how the file was read. notes: what was taken for granted.
     """
 
     labels: np.ndarray
-    frame_column: np.ndarray | None
-    stim_frame: int | None
+    frame_column: np.ndarray | None = None
+    stim_frame: int | None = None
+    format: str = "frames"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What frames become in which a file of behaviours names none: a class, or not labelled (None)."""
+
+    background: str | None
+    label: int
+
+    def fill(self, path: Path, labels: np.ndarray, empty: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """labels (n,) with the frames filled in which empty (n,) is True, and a note of how many those are."""
+        if not empty.any():
+            return labels, ()
+        becomes = f"they count as {self.background}" if self.background else "they are not labelled"
+        note = f"{path.name}: {empty.sum():,} of {len(labels):,} frames have no behaviour: {becomes}"
+        return np.where(empty, self.label, labels).astype(np.int16), (f"{note} (--annotation-background)",)
 
 
 def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
@@ -40,9 +59,7 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     Raises AnnotationError; rows are counted as in the file, the header is row 1.
     """
     try:
-        require_content(path)
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise ValueError(f"has {size:,} bytes, an annotation has at most {MAX_BYTES:,}: is it one?")
+        require_size(path, MAX_BYTES)
         table = read_rows(path, delimiters=",;\t")
     except ValueError as error:
         raise AnnotationError(f"{path} {error}") from None
@@ -58,7 +75,7 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     if actions is None:
         raise AnnotationError(f"{path}: no column Action, found {' '.join(', '.join(header).split())}")
     ids = {name: i for i, name in enumerate(class_names)}
-    labels = [_class_id(path, i + 2, text, ids) for i, text in enumerate(actions)]
+    labels = [class_id(path, i + 2, text, ids) for i, text in enumerate(actions)]
     frames = _column(path, header, rows, "Frame")
     stim = _column(path, header, rows, "StimFrame")
     return Annotation(
@@ -68,6 +85,18 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     )
 
 
+def is_frames_header(titles: Sequence[str]) -> bool:
+    """Whether it is the header of a file with an action for each frame."""
+    return "action" in (title.lower() for title in titles)
+
+
+def require_size(path: Path, most: int) -> None:
+    """Raise ValueError, with the reason and without the file's name, if it is empty, unreadable or too large."""
+    require_content(path)
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"has {size:,} bytes, an annotation has at most {most:,}: is it one?")
+
+
 def _column(path: Path, header: list[str], rows: list[list[str]], name: str) -> list[str] | None:
     places = [i for i, title in enumerate(header) if title.lower() == name.lower()]
     if len(places) > 1:
@@ -75,7 +104,8 @@ def _column(path: Path, header: list[str], rows: list[list[str]], name: str) -> 
     return [row[places[0]] for row in rows] if places else None
 
 
-def _class_id(path: Path, row: int, text: str, ids: dict[str, int]) -> int:
+def class_id(path: Path, row: int, text: str, ids: dict[str, int]) -> int:
+    """The class of a name or an integer, -1 of an empty text. Raises AnnotationError for what is in no class list."""
     if text in ids:
         return ids[text]
     if text.lower() in _EMPTY:

@@ -16,12 +16,13 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from cache import Geometry
+from pipeline.preprocess.advice import FILLED, LAG_ADVICE, LEFTOVER, OTHER_LENGTH, advice
 from pipeline.preprocess.decode import Block, decode, trusted_decoder
 from pipeline.preprocess.discovery import RecordingFiles, Skip, discover
 from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
 from pipeline.preprocess.lag import GAP, MAX_LAG, LagEstimate, estimate_lag
 from pipeline.preprocess.probe import VideoError, VideoFacts
-from pipeline.preprocess.source import Source, check_table, source_of
+from pipeline.preprocess.source import Source, check_table, clock_of, source_of
 from pipeline.preprocess.stage import BAD_EXIT_CODE, Progress, check_settings
 from pipeline.preprocess.staleness import UNUSABLE, skip_for
 from pipeline.preprocess.text_table import UnreadableError, require_content
@@ -29,37 +30,6 @@ from pipeline.preprocess.trials import Plan, Trial, damage_note, damage_of, leav
 from pipeline.settings import PreprocessSettings
 
 T = TypeVar("T")
-
-_LEFTOVER = "^after the last whole trial"
-_OTHER_LENGTH = r"^the DLC table has \d+ rows"
-# A part of a reason, and what to do about it; the first that is found counts.
-_ADVICE = (
-    (r"^no DLC table that can be read", "export the table from DLC again"),
-    (r"^no DLC table has", "correct --dlc-scorer"),
-    (r"^no DLC table", "run DLC on the video, or name the folder of its tables: --dlc"),
-    (r"is it of another version", "use the table that DLC made of this very video; a known difference: --dlc-slack"),
-    (r"of the keypoints lie outside", "use the table that DLC made of this very video"),
-    (r"cannot be read as a video|has no video stream", "it is no video, or damaged: copy or export it again"),
-    (r"can(not)? be decoded|is damaged|ends after frame|beyond frame", "copy the video again, or re-encode it"),
-    (r"use --decoder auto|decord", "use --decoder auto"),
-    (r"its header lists", "see whether the end of the recording is missing"),
-    (r"is not in the class list", "correct that row, or add the class to --classes"),
-    (r"too short: \d+ rows", "annotate the whole trial, or lower --min-frames"),
-    (r"ambiguous: \d+ rows", "say which frames of the trial they are: --crops ROWS=START"),
-    (r"run past the recording's end|begins at frame", "see whether its trial number is right and the video whole"),
-    (r"its Frame column", "number its rows 0, 1, 2 and so on"),
-    (r"keep one|rename it|names no trial|belongs to no|choose one", "rename or remove the file that is named"),
-    (r"without an annotation", "annotate it if it is to be used"),
-    (_LEFTOVER, "nothing, if no trial was cut short"),
-    (r"picture taken as", "give --frame-size"),
-    (_OTHER_LENGTH, "nothing, if the lag is 0: rows go by their frame number"),
-    (r"has no likelihood|exactly \(0, 0\)", "nothing, if that is how the table was made"),
-    (r"no trial needs that frame", "nothing, if the trials are all there"),
-    (r"cannot be read|is empty|is a folder|is a link", "copy the file again, or bring its drive back"),
-    (r" row \d+|frame number|no column|no rows", "correct the file, or export it again"),
-)
-_LAG_ADVICE = "look at it with `pipeline inspect`; --dlc-lag holds for every recording of a run"
-
 
 Verdict = Literal["ok", "warning", "skipped"]
 
@@ -82,6 +52,7 @@ class Row:
 
     frames: that the video is said to have; decoded: that were decoded, None where that broke off or was not tried.
     lag: rows that the keypoints run ahead; None where that is not told. crop: frames [start, stop) of the trial.
+    read_as: the format of its annotation.
     """
 
     recording: str
@@ -90,6 +61,7 @@ class Row:
     decoded: int | None = None
     dlc_rows: int | None = None
     label_rows: int | None = None
+    read_as: str = ""
     fps: float | None = None
     size: str = ""
     crop: str = ""
@@ -211,7 +183,8 @@ def _plan(look: _Look) -> None:
     source, table = look.source, look.table
     n_frames = source.n_frames if source else int(table.frames[-1]) + 1 if table else 0
     if n_frames:
-        look.plan = plan_trials(look.files, n_frames, look.settings)
+        clock = (lambda: clock_of(look.files, source)) if source else None
+        look.plan = plan_trials(look.files, n_frames, look.settings, clock)
     if source:
         look.notes += [*source.notes, *(look.plan.notes if look.plan else ())]
     if source and table:
@@ -305,8 +278,9 @@ def _rows(look: _Look) -> list[Row]:
 
 def _of_trial(row: Row, trial: Trial) -> Row:
     n_rows = len(trial.labels)
+    labels = n_rows if trial.annotation else None
     crop = f"[{trial.crop_start}:{trial.crop_start + n_rows}]"
-    return replace(row, trial=trial.number, label_rows=n_rows if trial.annotation else None, crop=crop)
+    return replace(row, trial=trial.number, label_rows=labels, read_as=trial.format, crop=crop)
 
 
 def _skips(look: _Look) -> list[Skip]:
@@ -317,24 +291,20 @@ def _skips(look: _Look) -> list[Skip]:
 
 def _remarks(look: _Look) -> list[Remark]:
     in_step = look.lag is not None and not look.lag.unknown and not look.lag.differs
-    harmless = f"{_LEFTOVER}|{_OTHER_LENGTH}" if in_step else _LEFTOVER
+    harmless = f"{LEFTOVER}|{FILLED}|{OTHER_LENGTH}" if in_step else f"{LEFTOVER}|{FILLED}"
     remarks = [_left_out(skip) for skip in _skips(look)] + [
         _noted(look.files.name, note, harmless) for note in look.notes
     ]
     if look.lag and look.lag.differs:
         warning = lag_warning(look.lag, look.settings.dlc_lag)
-        remarks.append(Remark(look.files.name, None, "warning", warning, _LAG_ADVICE))
+        remarks.append(Remark(look.files.name, None, "warning", warning, LAG_ADVICE))
     return remarks
 
 
 def _left_out(skip: Skip) -> Remark:
-    what_to_do = _advice(skip.reason) if skip.fault else "nothing: it is no fault"
+    what_to_do = advice(skip.reason) if skip.fault else "nothing: it is no fault"
     return Remark(skip.recording, skip.trial, "skipped", skip.reason, what_to_do, skip.fault)
 
 
 def _noted(recording: str, note: str, harmless: str) -> Remark:
-    return Remark(recording, None, "ok" if re.search(harmless, note) else "warning", note, _advice(note))
-
-
-def _advice(reason: str) -> str:
-    return next((advice for part, advice in _ADVICE if re.search(part, reason)), "correct the file that is named")
+    return Remark(recording, None, "ok" if re.search(harmless, note) else "warning", note, advice(note))

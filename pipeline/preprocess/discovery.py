@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.preprocess.keypoints import check_header
-from pipeline.preprocess.text_table import UnreadableError
+from pipeline.preprocess.annotation_formats import EVENTS, Header, header_of, recordings_named_in
+from pipeline.preprocess.table_names import (
+    LABELLED_COPY,
+    TABLE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    HeaderFault,
+    UnpairedError,
+    choose_table,
+    header_fault,
+    is_table,
+    stem_of_table,
+    tables_by_stem,
+)
 from pipeline.settings import PreprocessSettings
 
-HeaderFault = Callable[[Path], ValueError | None]
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-TABLE_SUFFIXES = (".csv", ".h5")
+ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
 ANNOTATION_PREFIX = "prediction_"
-_NETWORK = re.compile(r"(?<=.)(DLC|DeepCut)_")
-_LABELLED_COPY = re.compile(r"(DLC|DeepCut)_.*_labell?ed$")
-_FILTERED = re.compile(r"_filtered$")
+# What DeepEthogram and the Caltech Behavior Annotator put after the recording's name.
+_ENDINGS = ("_labels", "_annot")
 
 
 class DiscoveryError(ValueError):
@@ -66,23 +73,6 @@ class Discovery:
     skipped: tuple[Skip, ...]
 
 
-class _UnpairedError(ValueError):
-    """Why a recording has no DLC table that could be chosen; passing as in Skip."""
-
-    def __init__(self, reason: str, passing: bool = False) -> None:
-        super().__init__(reason)
-        self.passing = passing
-
-
-def header_fault(path: Path) -> ValueError | None:
-    """What is wrong with the header of a DLC table, or None."""
-    try:
-        check_header(path)
-    except ValueError as error:
-        return error
-    return None
-
-
 def discover(
     videos: Path | None,
     annotations: Path | None,
@@ -102,22 +92,23 @@ def discover(
     in_dlc = _files(dlc, TABLE_SUFFIXES, skipped) if dlc != videos else []
     by_stem = _videos_by_stem(in_videos)
     tables = [in_dlc, [path for path in in_videos if path.suffix.lower() in TABLE_SUFFIXES]]
-    named = [_tables_by_stem(folder) for folder in tables]
-    of_tables = () if videos else (_stem_of_table(path) for path in in_dlc if _is_table(path, fault_of))
+    named = [tables_by_stem(folder) for folder in tables]
+    of_tables = () if videos else (stem_of_table(path) for path in in_dlc if is_table(path, fault_of))
     stems = sorted(by_stem) if videos else sorted(set(of_tables))
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
-    matched, unmatched = _match_annotations(_files(annotations, (".csv",), skipped), by_stem, stems, fault_of)
+    in_annotations = _files(annotations, ANNOTATION_SUFFIXES, skipped)
+    matched, unmatched = _match_annotations(in_annotations, by_stem, stems, settings, fault_of)
     skipped += unmatched
     recordings = []
     for stem in stems:
         try:
             video = _choose_video(by_stem.get(stem, []))
             candidates = next(filter(None, (folder.get(stem, []) for folder in named)), [])
-            table, notes = _choose_table(stem, candidates, settings, fault_of)
-        except _UnpairedError as error:
-            fault = not _LABELLED_COPY.search(stem)
+            table, notes = choose_table(stem, candidates, settings, fault_of)
+        except UnpairedError as error:
+            fault = not LABELLED_COPY.search(stem)
             skipped.append(Skip(stem, None, str(error), fault, error.passing))
         else:
             recordings.append(RecordingFiles(stem, video, table, tuple(matched[stem]), notes))
@@ -188,94 +179,80 @@ def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return dict(by_stem)
 
 
-def _is_table(path: Path, fault_of: HeaderFault) -> bool:
-    """Whether the file is meant as a DLC table: by its name, or by its header."""
-    return bool(_NETWORK.search(path.stem)) or fault_of(path) is None
-
-
-def _stem_of_table(path: Path) -> str:
-    network = _NETWORK.search(path.stem)
-    return path.stem[: network.start()] if network else path.stem
-
-
-def _tables_by_stem(tables: Iterable[Path]) -> dict[str, list[Path]]:
-    """Every recording that a table may belong to by its name, <stem> or <stem>DLC_<network>, with its tables."""
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in tables:
-        for stem in {path.stem, *(path.stem[: network.start()] for network in _NETWORK.finditer(path.stem))}:
-            by_stem[stem].append(path)
-    return dict(by_stem)
-
-
 def _choose_video(videos: Sequence[Path]) -> Path | None:
     if len(videos) > 1:
-        raise _UnpairedError(f"several videos of this name: {', '.join(path.name for path in videos)}; keep one")
+        raise UnpairedError(f"several videos of this name: {', '.join(path.name for path in videos)}; keep one")
     return videos[0] if videos else None
-
-
-def _choose_table(
-    stem: str, named: Sequence[Path], settings: PreprocessSettings, fault_of: HeaderFault
-) -> tuple[Path, tuple[str, ...]]:
-    """The one table to read and what to say of it: of one network, filtered or not as the settings say, .csv first.
-
-    named: those with the stem's name, of the first folder that has any.
-    """
-    if _LABELLED_COPY.search(stem):
-        raise _UnpairedError("a copy that DLC drew its keypoints on, not a recording")
-    if not named:
-        raise _UnpairedError(f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv; run DLC, or name its folder: --dlc")
-    wanted = [path for path in named if settings.dlc_scorer in path.name[len(stem) :]]
-    if not wanted:
-        names = ", ".join(path.name for path in named)
-        raise _UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) after {stem}: {names}")
-    faults = {path: fault for path in wanted if (fault := fault_of(path))}
-    found = [path for path in wanted if path not in faults]
-    if not found:
-        reasons = "; ".join(f"{path.name} {fault}" for path, fault in faults.items())
-        passing = any(isinstance(fault, UnreadableError) for fault in faults.values())
-        raise _UnpairedError(f"no DLC table that can be read: {reasons}", passing)
-    if len({_FILTERED.sub("", path.stem) for path in found}) > 1:
-        names = ", ".join(path.name for path in found)
-        raise _UnpairedError(f"tables of several DLC networks: {names}; choose one by a part of its name: --dlc-scorer")
-
-    def preference(path: Path) -> tuple[bool, bool]:
-        return _preference(path, settings.prefer_filtered)
-
-    chosen = min(found, key=preference)
-    better = [f"{path.name} {fault}" for path, fault in faults.items() if preference(path) < preference(chosen)]
-    return chosen, tuple(f"{reason}; {chosen.name} is used" for reason in better)
-
-
-def _preference(path: Path, prefer_filtered: bool) -> tuple[bool, bool]:
-    filtered = bool(_FILTERED.search(path.stem))
-    return filtered != prefer_filtered, path.suffix.lower() != ".csv"
 
 
 def _unused_tables(unused: Iterable[Path], fault_of: HeaderFault) -> list[Skip]:
     reason = "a DLC table without a video of its name; recordings without a video are read without --videos"
-    return [Skip(path.name, None, reason, fault=False) for path in unused if _is_table(path, fault_of)]
+    return [Skip(path.name, None, reason, fault=False) for path in unused if is_table(path, fault_of)]
 
 
 def _match_annotations(
-    files: Iterable[Path], videos: dict[str, list[Path]], stems: Sequence[str], fault_of: HeaderFault
+    files: Iterable[Path],
+    videos: dict[str, list[Path]],
+    stems: Sequence[str],
+    settings: PreprocessSettings,
+    fault_of: HeaderFault,
 ) -> tuple[dict[str, list[tuple[int | None, Path]]], list[Skip]]:
     """Annotations of each stem as (trial, path), and those that belong to none or to more than one."""
     stem_of = _annotated_names(videos, stems)
     matched: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
     skipped = []
     for path in files:
-        if not path.stem.startswith(ANNOTATION_PREFIX):
-            if fault_of(path) is not None:
-                reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
-                skipped.append(Skip(path.name, None, reason, fault=False))
-            continue
-        meanings = _meanings(path.stem, stem_of)
-        if len(meanings) == 1:
-            stem, trial = meanings[0]
-            matched[stem].append((trial, path))
+        shared, header = False, None
+        if path.stem.startswith(ANNOTATION_PREFIX):
+            meanings = _meanings(path.stem.removeprefix(ANNOTATION_PREFIX), stem_of)
         else:
-            skipped.append(Skip(path.name, None, _unmatched_reason(path.stem, meanings, bool(videos))))
+            header = _foreign_header(path, settings, fault_of)
+            meanings, shared = _foreign_meanings(path, header, stem_of | {stem: stem for stem in stems})
+            if not meanings and (header is None or header.format not in EVENTS):
+                if path.suffix.lower() == ".csv" and fault_of(path) is not None:
+                    reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
+                    skipped.append(Skip(path.name, None, reason, fault=False))
+                continue
+        if len(meanings) == 1 or shared:
+            for stem, trial in meanings:
+                matched[stem].append((trial, path))
+        else:
+            skipped.append(Skip(path.name, None, _unmatched_reason(header, meanings, bool(videos))))
     return matched, skipped
+
+
+def _foreign_header(path: Path, settings: PreprocessSettings, fault_of: HeaderFault) -> Header | None:
+    """The header of a file that another program named, if it is one of annotations; never one of this program's own."""
+    if path.suffix.lower() == ".csv" and fault_of(path) is None:
+        return None
+    try:
+        header = header_of(path, settings)
+    except ValueError:
+        return None
+    return header if header and header.format != "frames" else None
+
+
+def _foreign_meanings(
+    path: Path, header: Header | None, stem_of: dict[str, str]
+) -> tuple[list[tuple[str, int | None]], bool]:
+    """As `_meanings`, of names that other programs give; and whether it belongs to all of these recordings.
+
+    A BORIS file tells of every recording whose video is among its media, unless it has the name of another one.
+    """
+    if header is None:
+        return [], False
+    bodies = {path.stem, *(path.stem.removesuffix(ending) for ending in _ENDINGS)}
+    named = sorted({each for body in bodies for each in _meanings(body, stem_of)}, key=str)
+    if header.format != "boris":
+        return named, False
+    try:
+        media = recordings_named_in(path, header) & set(stem_of.values())
+    except ValueError:  # said when it is read, of the recording that has its name
+        media = set()
+    if not media or {stem for stem, _ in named} - media:
+        return named, False
+    trials = dict(named)
+    return [(stem, trials.get(stem)) for stem in sorted(media)], True
 
 
 def _annotated_names(videos: dict[str, list[Path]], stems: Sequence[str]) -> dict[str, str]:
@@ -295,9 +272,8 @@ def _fold(name: str) -> str:
     return path.stem + path.suffix.lower() if path.suffix.lower() in VIDEO_SUFFIXES else name
 
 
-def _meanings(stem: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]]:
-    """All readings of an annotation's name: `prediction_<name>` and `prediction_<name>_<trial>`."""
-    body = stem.removeprefix(ANNOTATION_PREFIX)
+def _meanings(body: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]]:
+    """All readings of an annotation's name without its prefix: `<name>` and `<name>_<trial>`."""
     meanings: list[tuple[str, int | None]] = []
     if _fold(body) in stem_of:
         meanings.append((stem_of[_fold(body)], None))
@@ -307,7 +283,7 @@ def _meanings(stem: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]
     return meanings
 
 
-def _unmatched_reason(stem: str, meanings: list[tuple[str, int | None]], has_videos: bool) -> str:
+def _unmatched_reason(header: Header | None, meanings: list[tuple[str, int | None]], has_videos: bool) -> str:
     if meanings:
         readings = " or ".join(f"{name}, trial {trial or 1}" for name, trial in meanings)
         return (
@@ -317,4 +293,6 @@ def _unmatched_reason(stem: str, meanings: list[tuple[str, int | None]], has_vid
         "prediction_<video file name with extension>_<trial>.csv" if has_videos else "prediction_<name>_<trial>.csv"
     )
     known = "video" if has_videos else "DLC table"
+    if header:
+        expected = f"<name of the {known}>.csv" + (", or that name among its media" if header.format == "boris" else "")
     return f"an annotation that belongs to no {known} here; expected {expected}"

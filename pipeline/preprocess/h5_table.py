@@ -1,4 +1,4 @@
-"""DLC tables in HDF5 (pandas), read by a process of its own: on damaged files HDF5 crashes, or searches without end.
+"""Pose tables in HDF5 (DLC's, SLEAP's, NWB), read by a process of its own: HDF5 crashes or hangs on damaged files.
 
 The process is started for the first table and serves all others: importing pandas takes a second.
 """
@@ -17,21 +17,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.preprocess.annotations import MAX_FRAME
+from pipeline.preprocess.sleap_files import NEEDS_EXTRA, PoseError, Table, analysis_table, is_analysis, slp_table
+from pipeline.preprocess.text_table import UnreadableError
 
 LIMIT_S = 60.0  # for opening a table, and as much again for every BYTES_A_LIMIT of it
 BYTES_A_LIMIT = 100_000_000
 LEVELS = (("scorer", "bodyparts", "coords"), ("scorer", "individuals", "bodyparts", "coords"))
 _UNREADABLE = "cannot be read as a DLC table"
-
-# (scorer, [individual,] bodypart, coord) of each column; frame numbers (n,) int64; cells (n, columns) float64.
-Table = tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]
+_UNREADABLE_OTHER = "cannot be read as pose"
 
 
 def read_h5(path: Path, rows: int | None = None) -> Table:
-    """The one table of an .h5 file, or its first rows. Raises ValueError with the reason, without the file's name."""
+    """The one table of an .h5, .slp or .nwb file, or its first rows.
+
+    Raises ValueError with the reason, without the file's name, as UnreadableError where an extra must be installed.
+    """
     table = _server.ask(path, rows)
     if isinstance(table, str):
-        raise ValueError(table)
+        raise (UnreadableError if table.startswith(NEEDS_EXTRA) else ValueError)(table)
     return table
 
 
@@ -54,7 +57,7 @@ class _Server:
                 pickle.dump((str(path), rows), process.stdin)
                 process.stdin.flush()
                 answer: Table | str = waiting.submit(pickle.load, process.stdout).result(limit_s)
-                if isinstance(answer, str) and answer.startswith(_UNREADABLE):
+                if isinstance(answer, str) and answer.startswith((_UNREADABLE, _UNREADABLE_OTHER)):
                     # HDF5 keeps a damaged file half open, and answers from that when the file has been mended.
                     self._end(process)
                 return answer
@@ -126,6 +129,8 @@ def table_of(path: Path, rows: int | None) -> Table:
 
     if not path.is_file() or not h5py.is_hdf5(path):
         raise ValueError("not an HDF5 file")
+    if (other := _table_of_others(path, rows)) is not None:
+        return other
     try:
         table: Any = pd.read_hdf(path, stop=rows)
     except MemoryError:
@@ -149,3 +154,24 @@ def table_of(path: Path, rows: int | None) -> Table:
         return columns, frames.astype(np.int64), table.to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as error:
         raise ValueError(f"a cell is not a number: {str(error).splitlines()[0]}") from None
+
+
+def _table_of_others(path: Path, rows: int | None) -> Table | None:
+    """The table of a file that is not DLC's; None of one that may be."""
+    import h5py
+
+    kind = path.suffix.lower()
+    try:
+        if kind == ".nwb":
+            from pipeline.preprocess.nwb_pose import nwb_table
+
+            return nwb_table(path, rows)
+        if kind == ".slp":
+            return slp_table(path, rows)
+        with h5py.File(path) as file:
+            return analysis_table(file, rows) if is_analysis(file) else None
+    except (MemoryError, PoseError):
+        raise
+    except Exception as error:  # as of DLC's tables: whatever the libraries meet first
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{_UNREADABLE_OTHER}: {lines[0]}") from None

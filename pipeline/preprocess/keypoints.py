@@ -10,6 +10,8 @@ import numpy as np
 
 from pipeline.preprocess.h5_table import LEVELS, read_h5
 from pipeline.preprocess.number_table import Block, read_numbers
+from pipeline.preprocess.nwb_pose import SCORER as NWB
+from pipeline.preprocess.sleap_files import SCORER as SLEAP
 from pipeline.preprocess.text_table import UnreadableError, read_rows, require_content
 
 COORDS = ("x", "y", "likelihood")
@@ -40,7 +42,7 @@ class DlcTable:
 
 
 def check_header(path: Path) -> None:
-    """Read the header alone; of an .h5 file that is a table of no rows, so that a file damaged later passes.
+    """Read the header alone; of HDF5 (.h5, .slp, .nwb) a table of no rows, so that a file damaged later passes.
 
     Raises UnreadableError where that may pass, else another ValueError (KeypointError for .h5); both say the reason.
     """
@@ -52,7 +54,7 @@ def check_header(path: Path) -> None:
 
 
 def read_dlc(path: Path) -> DlcTable:
-    """A .csv or .h5 table. Raises KeypointError, also for one that does not fit the memory."""
+    """A .csv, .h5, .slp or .nwb table. Raises KeypointError, also for one that does not fit the memory."""
     try:
         columns, blocks = _open_csv(path) if path.suffix.lower() == ".csv" else _open_h5(path)
         names, places = _keypoint_columns(path, columns)
@@ -67,7 +69,7 @@ def read_dlc(path: Path) -> DlcTable:
     except MemoryError:
         size = path.stat().st_size / 1e9
         raise KeypointError(f"{path}: does not fit into this machine's memory ({size:.1f} GB)") from None
-    return DlcTable(names, frames, values, columns[0][0], _notes(places, n_zero, values))
+    return DlcTable(names, frames, values, columns[0][0], _notes(columns, places, n_zero, values))
 
 
 def align(table: DlcTable, frame_index: np.ndarray, width: int, height: int, lag: int = 0) -> np.ndarray:
@@ -122,6 +124,8 @@ def _open_h5(path: Path, rows: int | None = None) -> tuple[Columns, list[Block]]
         columns, frames, cells = read_h5(path, rows)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnreadableError as error:
+        raise UnreadableError(f"{path} {error}") from None
     except ValueError as error:
         raise KeypointError(f"{path}: {error}") from None
     return columns, [(frames, cells)] if len(frames) else []
@@ -173,11 +177,25 @@ def _in_order(path: Path, frames: np.ndarray, values: np.ndarray) -> tuple[np.nd
     return frames, values
 
 
-def _notes(places: list[dict[str, int]], n_zero: int, values: np.ndarray) -> tuple[str, ...]:
-    notes: tuple[str, ...] = ()
+def _notes(columns: Columns, places: list[dict[str, int]], n_zero: int, values: np.ndarray) -> tuple[str, ...]:
+    notes: tuple[str, ...] = _pieces_of_tracks(columns, places, values)
     if "likelihood" not in places[0]:
         notes += ("the DLC table has no likelihood: every point in it counts as certain",)
     if n_zero:
         n_points = values.shape[0] * values.shape[1]
         notes += (f"{n_zero:,} of {n_points:,} points in the DLC table are exactly (0, 0): they count as missing",)
     return notes
+
+
+def _pieces_of_tracks(columns: Columns, places: list[dict[str, int]], values: np.ndarray) -> tuple[str, ...]:
+    """A note where a file has more tracks than animals in any frame: they may be pieces of one animal's track."""
+    if columns[0][0] not in (SLEAP, NWB) or len(columns[0]) < _MOST_LEVELS:
+        return ()
+    of_track: dict[str, list[int]] = {}
+    for k, of_keypoint in enumerate(places):
+        of_track.setdefault(columns[of_keypoint["x"]][1], []).append(k)
+    seen = np.stack([(~np.isnan(values[:, each, 0])).any(axis=1) for each in of_track.values()])
+    at_once = int(seen.sum(axis=0).max())
+    if at_once == len(of_track):
+        return ()
+    return (f"{len(of_track)} tracks, at most {at_once} in one frame: join those of one animal in SLEAP",)

@@ -17,8 +17,9 @@ from typing import Any
 from cache import RecordingMeta, fingerprint
 from cache.index import replace
 from pipeline.preprocess.decode import DECODE_VERSION
-from pipeline.preprocess.discovery import RecordingFiles, Skip, header_fault
+from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.preprocess.probe import VideoSummary
+from pipeline.preprocess.table_names import header_fault
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache import Geometry, RecordingMeta
+from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
-from pipeline.preprocess.probe import VideoSummary, probe
+from pipeline.preprocess.probe import VideoFacts, VideoSummary, probe
 from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import PreprocessSettings
@@ -71,6 +72,14 @@ def source_of(files: RecordingFiles, settings: PreprocessSettings, known: VideoS
     side = _picture_side(files, table)
     note = f"picture taken as {side}x{side} (--frame-size)"
     return Source(n_frames, Geometry.pose_only(side, side), None, table, (note,))
+
+
+def clock_of(files: RecordingFiles, source: Source) -> Clock:
+    """When the recording's frames are shown; without a video nothing is known of that. Raises VideoError."""
+    if source.summary is None or files.video is None:
+        return Clock(source.n_frames)
+    facts = source.summary if isinstance(source.summary, VideoFacts) else probe(files.video)
+    return Clock(source.n_frames, facts.fps if math.isfinite(facts.fps) else None, facts.time_s)
 
 
 def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:

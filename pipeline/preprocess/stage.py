@@ -12,13 +12,14 @@ import cache as clip_cache
 from cache import RecordingMeta
 from cache.store import compression_of
 from pipeline.preprocess import seen
+from pipeline.preprocess.annotation_formats import gaps_of
 from pipeline.preprocess.crop import parse_crops
 from pipeline.preprocess.discovery import Discovery, Skip, discover
 from pipeline.preprocess.recording import Result
 from pipeline.preprocess.source import parse_frame_size
 from pipeline.preprocess.staleness import Task, describe, packed_as_wanted
 from pipeline.preprocess.workers import work_all
-from pipeline.setting_texts import SettingsError, parse_list
+from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, PreprocessSettings
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
@@ -113,7 +114,7 @@ def preprocess(
 
 def check_settings(settings: PreprocessSettings) -> None:
     """Raises SettingsError for what can be found wrong before any file is looked at."""
-    parse_list(settings.classes, "classes")
+    gaps_of(settings)
     parse_crops(settings.crops, settings.trial_frames)
     parse_frame_size(settings.frame_size)
     try:

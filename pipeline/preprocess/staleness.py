@@ -15,7 +15,7 @@ from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.preprocess.keypoints import KeypointError
 from pipeline.preprocess.probe import VideoError, VideoFacts
 from pipeline.preprocess.seen import TABLE_VERSION, SeenRecording, Stamp
-from pipeline.preprocess.source import Source, UnusableError, require_files, source_of
+from pipeline.preprocess.source import Source, UnusableError, clock_of, require_files, source_of
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, leave_out_damaged, plan_trials
 from pipeline.setting_texts import parse_list
@@ -99,7 +99,7 @@ def examine(task: Task, progress: Progress) -> Examined:
         return Examined(files.name, "fresh", (), 0, known.skipped, now, describe(old, files, settings))
     source = source_of(files, settings, _known_video(files, stamps, known))
     progress(0, 0)
-    plan = whole = plan_trials(files, source.n_frames, settings)
+    plan = whole = plan_trials(files, source.n_frames, settings, lambda: clock_of(files, source))
     summary = source.summary.summary() if isinstance(source.summary, VideoFacts) else source.summary
     notes = (*files.notes, *source.notes, *plan.notes)
     keys = _fingerprints(files, source, plan, settings, stamps)
@@ -198,9 +198,18 @@ def _fingerprints(
         "ranges": plan.ranges,
         "classes": parse_list(settings.classes, "classes"),
         "notes": plan.notes,
-    }
+    } | _labels_by_settings(plan)
     parts: dict[str, dict[str, Any]] = {"frames": frames, "keypoints": keypoints, "labels": labels}
     return {name: fingerprint.of_values(**values) for name, values in parts.items()}
+
+
+def _labels_by_settings(plan: Plan) -> dict[str, Any]:
+    """The labels themselves, where more than the file and the class list decides them: settings, the frame rate.
+
+    Of files with an action for each frame nothing: caches from before there were other formats stay fresh.
+    """
+    read = [[trial.format, trial.labels.tolist()] for trial in plan.trials if trial.format not in ("", "frames")]
+    return {"read": read} if read else {}
 
 
 def paths_in_meta(files: RecordingFiles) -> dict[str, Any]:

@@ -47,6 +47,39 @@ def read_rows(path: Path, delimiters: str = ",", limit: int | None = None) -> li
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
 
 
+def read_lines(path: Path, limit: int | None = None) -> list[str]:
+    """The first lines of a text file, with their ends. Raises as `read_rows` does."""
+    require_content(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(islice(_lines(file), limit))
+    except UnicodeDecodeError:
+        raise ValueError(_NOT_UTF8) from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+
+
+def rows_below(path: Path, n_lines: int, delimiter: str, n_cells: int) -> Iterator[tuple[int, list[str]]]:
+    """Number (from 1, as in the file) and stripped cells of the rows below n_lines; empty rows are left out.
+
+    Raises as `read_rows` does, and ValueError for a row of another number of cells.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for _ in islice(_lines(file), n_lines):
+                pass
+            for row, cells in enumerate(parse_rows(file, delimiter), start=n_lines + 1):
+                if not any(cells):
+                    continue
+                if len(cells) != n_cells:
+                    raise ValueError(f"row {row}: {len(cells)} cells, expected {n_cells} as in the header")
+                yield row, cells
+    except UnicodeDecodeError:
+        raise ValueError(_NOT_UTF8) from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
+
+
 def parse_rows(file: TextIO, delimiter: str = ",") -> Iterator[list[str]]:
     """Rows of stripped text of a file that was opened with newline="". Raises as `read_rows` does."""
     try:

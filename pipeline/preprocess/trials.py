@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cache.clip import UNLABELLED, ClipRows, Damage
-from pipeline.preprocess.annotations import AnnotationError, read_annotation
+from pipeline.preprocess.annotation_formats import EVENTS, format_of, read_labels
+from pipeline.preprocess.annotations import Annotation, AnnotationError
+from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.setting_texts import parse_list
 from pipeline.settings import PreprocessSettings
 
 _NAMED_STRETCHES = 5  # of damaged frames in a note
@@ -24,7 +25,7 @@ class Trial:
     """A clip to be: frames [first_frame, first_frame + len(labels)) of the video.
 
     first_frame counts from the recording's start, crop_start and stim_frame from the trial's
-    (never from the crop's). labels: (T,) int16.
+    (never from the crop's). labels: (T,) int16. format: that the annotation was read as.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Trial:
     labels: np.ndarray
     annotation: Path | None = None
     stim_frame: int | None = None
+    format: str = ""
 
     @property
     def stop_frame(self) -> int:
@@ -84,24 +86,89 @@ class Plan:
         )
 
 
-def plan_trials(files: RecordingFiles, n_frames: int, settings: PreprocessSettings) -> Plan:
-    """The trials of a recording of n_frames frames: the annotated ones, or all of them if none is annotated."""
+def plan_trials(
+    files: RecordingFiles, n_frames: int, settings: PreprocessSettings, clock: Callable[[], Clock] | None = None
+) -> Plan:
+    """The trials of a recording of n_frames frames: the annotated ones, or all of them if none is annotated.
+
+    clock: asked where an annotation is in seconds; None: nothing is known of it.
+    """
     length = settings.trial_frames or n_frames
+    cut = _all_trials(files.name, n_frames, length, settings.min_frames)
     if not files.annotations:
-        return _unannotated(files.name, n_frames, length, settings.min_frames)
-    by_number, skipped = _numbered(files, _has_one_trial(n_frames, length, settings))
+        return cut
+    clock = clock or (lambda: Clock(n_frames))
+    has_one_trial = _has_one_trial(n_frames, length, settings)
+    try:
+        if whole := _of_whole_recording(files, has_one_trial, n_frames, settings, clock):
+            return _labelled(cut, *whole)
+    except (AnnotationError, CropError) as error:
+        return Plan((), (Skip(files.name, None, str(error)),), ())
+    by_number, skipped = _numbered(files, has_one_trial)
     trials = []
+    notes: list[str] = []
     for number, paths in sorted(by_number.items()):
         try:
-            trials.append(_annotated_trial(number, paths, n_frames, length, settings))
+            trial, said = _annotated_trial(number, paths, n_frames, length, settings, clock)
         except (AnnotationError, CropError) as error:
             skipped.append(Skip(files.name, number, str(error)))
-    notes = _left_out(by_number, n_frames, length)
+        else:
+            trials.append(trial)
+            notes += said
+    notes += _left_out(by_number, n_frames, length)
     for i, trial in enumerate(trials):
         if trial.stim_frame is not None and not 0 <= trial.stim_frame < length:
             notes.append(f"trial {trial.number}: StimFrame {trial.stim_frame} lies outside the trial, not used")
             trials[i] = replace(trial, stim_frame=None)
     return Plan(tuple(trials), tuple(skipped), tuple(notes))
+
+
+def _of_whole_recording(
+    files: RecordingFiles, has_one_trial: bool, n_frames: int, settings: PreprocessSettings, clock: Callable[[], Clock]
+) -> tuple[Path, Annotation] | None:
+    """The annotation that tells of the whole recording, if there is one; then it must be the only one.
+
+    That is one of events, and a one-hot file without a trial's number that has a row for each frame of the recording.
+    Raises AnnotationError or CropError.
+    """
+    for number, path in files.annotations:
+        name = format_of(path, settings)
+        if not ((name in EVENTS and number in (None, *[1] * has_one_trial)) or (name == "onehot" and number is None)):
+            continue
+        if len(files.annotations) > 1:
+            names = ", ".join(each.name for _, each in files.annotations)
+            raise CropError(f"annotated more than once: {names}; keep one, or number those of trials")
+        annotation = read_labels(path, settings, files.name, clock)
+        n_rows = len(annotation.labels)
+        if n_rows == n_frames and not (has_one_trial and _is_of_trial(n_rows, settings)):
+            if annotation.frame_column is not None:
+                check_frame_column(annotation.frame_column, 0)
+            return path, annotation
+        if not has_one_trial:
+            raise CropError(
+                f"ambiguous: {path.name} names no trial and has {n_rows} rows, the recording has {n_frames} frames; "
+                "add _<trial> to its name, or make a row for each frame"
+            )
+    return None
+
+
+def _is_of_trial(n_rows: int, settings: PreprocessSettings) -> bool:
+    length = settings.trial_frames
+    return length > 0 and n_rows in {length, *parse_crops(settings.crops, length)}
+
+
+def _labelled(cut: Plan, path: Path, annotation: Annotation) -> Plan:
+    """All trials of a recording, with the labels of all its frames."""
+    trials = (
+        replace(
+            trial,
+            labels=annotation.labels[trial.first_frame : trial.stop_frame],
+            annotation=path,
+            format=annotation.format,
+        )
+        for trial in cut.trials
+    )
+    return Plan(tuple(trials), cut.skipped, annotation.notes)
 
 
 def damage_of(plan: Plan, intact: np.ndarray) -> tuple[Damage, ...]:
@@ -154,7 +221,7 @@ def _left_out(annotated: Iterable[int], n_frames: int, length: int) -> list[str]
     return notes
 
 
-def _unannotated(name: str, n_frames: int, length: int, min_frames: int) -> Plan:
+def _all_trials(name: str, n_frames: int, length: int, min_frames: int) -> Plan:
     """All trials; the last one may break off, from min_frames frames on."""
     n_whole, rest = divmod(n_frames, length)
     lengths = [length] * n_whole + [rest] * (min_frames <= rest)
@@ -187,7 +254,15 @@ def _numbered(files: RecordingFiles, has_one_trial: bool) -> tuple[dict[int, lis
     return by_number, skipped
 
 
-def _annotated_trial(number: int, paths: list[Path], n_frames: int, length: int, settings: PreprocessSettings) -> Trial:
+def _annotated_trial(
+    number: int,
+    paths: list[Path],
+    n_frames: int,
+    length: int,
+    settings: PreprocessSettings,
+    clock: Callable[[], Clock],
+) -> tuple[Trial, tuple[str, ...]]:
+    """The trial, and what to say of its annotation. Raises AnnotationError or CropError."""
     if len(paths) > 1:
         raise CropError(f"annotated more than once: {', '.join(path.name for path in paths)}; keep one")
     path = paths[0]
@@ -196,20 +271,23 @@ def _annotated_trial(number: int, paths: list[Path], n_frames: int, length: int,
     trial_start = (number - 1) * length
     if trial_start >= n_frames:
         raise CropError(f"{path.name}: trial {number} begins at frame {trial_start}, the recording has {n_frames}")
-    annotation = read_annotation(path, parse_list(settings.classes, "classes"))
+    if (name := format_of(path, settings)) in EVENTS:
+        raise CropError(f"{path.name}: a {name} file tells of the whole recording; take _{number} off its name")
+    annotation = read_labels(path, settings, "", clock)
     try:
         crop_start = _crop(len(annotation.labels), length, settings)
         if annotation.frame_column is not None:
             check_frame_column(annotation.frame_column, crop_start)
     except CropError as error:
         raise CropError(f"{path.name}: {error}") from None
-    trial = Trial(number, trial_start + crop_start, crop_start, annotation.labels, path, annotation.stim_frame)
+    first, labels = trial_start + crop_start, annotation.labels
+    trial = Trial(number, first, crop_start, labels, path, annotation.stim_frame, annotation.format)
     if trial.stop_frame > n_frames:
         raise CropError(
             f"{path.name}: its frames {trial.first_frame} to {trial.stop_frame - 1} run past the recording's end, "
             f"it has {n_frames}"
         )
-    return trial
+    return trial, annotation.notes
 
 
 def _crop(n_rows: int, length: int, settings: PreprocessSettings) -> int:

@@ -29,13 +29,14 @@ from cache import ClipRows, Geometry, RecordingMeta
 from pipeline.model import checkpoint
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.trained import Trained, load_trained
-from pipeline.preprocess import h5_table
-from pipeline.preprocess.annotations import AnnotationError, read_annotation
+from pipeline.preprocess import annotation_formats, h5_table
+from pipeline.preprocess.annotations import AnnotationError
+from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.crop import CropError, check_frame_column
 from pipeline.preprocess.keypoints import KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import TrainSettings, read_toml, resolve
+from pipeline.settings import PreprocessSettings, TrainSettings, read_toml, resolve
 from pipeline.train.split import SplitError, read_split
 
 CLASSES = ("rest", "walk", "lick")
@@ -59,6 +60,47 @@ def dlc_h5(path: Path, kind: str) -> bytes:
 def annotation_csv() -> bytes:
     lines = [f"{i},{CLASSES[i % 3] if i % 2 else i % 3},5" for i in range(30)]
     return "\n".join(["Frame,Action,StimFrame", *lines, ""]).encode()
+
+
+def one_hot_csv(simba: bool) -> bytes:
+    title, cells = ("Nose_x,Nose_p,", "1.5,0.9,") if simba else ("", "")
+    lines = [f"{i},{cells}{int(i % 3 == 0)},{int(i % 3 == 1)},0" for i in range(30)]
+    return "\n".join([f",{title}rest,walk,lick", *lines, ""]).encode()
+
+
+def boris_csv() -> bytes:
+    head = "Observation id,Subject,FPS,Behavior,Behavior type,Start (s),Stop (s),Media file name,Image index start"
+    lines = [f"o,m,30,{CLASSES[i % 3]},STATE,{i / 10:.3f},{(i + 1) / 10:.3f},v/a.mp4,{3 * i}" for i in range(10)]
+    return "\n".join([head, *lines, ""]).encode()
+
+
+def boris_tabular() -> bytes:
+    lines = [f"{i / 10:.3f},a.mp4,30,m,{CLASSES[i // 2 % 3]},{'STOP' if i % 2 else 'START'}" for i in range(10)]
+    return "\n".join(["Observation id,o", "", "Time,Media file,FPS,Subject,Behavior,Status", *lines, ""]).encode()
+
+
+def bout_list() -> bytes:
+    lines = [f"   \t{3 * i + 1}\t{3 * i + 3}\t{CLASSES[i % 3]}" for i in range(10)]
+    return "\n".join(["Caltech Behavior Annotator", "", "S1:\tstart\tend\ttype", "----", *lines, ""]).encode()
+
+
+def sleap_file(path: Path) -> bytes:
+    """A .slp or an analysis .h5; row n holds n in its x, as in `dlc_csv`."""
+    import sleap_io as sio
+
+    skeleton, video = sio.Skeleton(nodes=["a", "b"], name="m"), sio.Video(filename="a.mp4", open_backend=False)
+    seen = [
+        sio.PredictedInstance.from_numpy(
+            points_data=np.array([[i + 1, 2.5], [4, 5]]), point_scores=np.ones(2), score=1.0, skeleton=skeleton
+        )
+        for i in range(30)
+    ]
+    labels = sio.Labels([sio.LabeledFrame(video=video, frame_idx=i, instances=[one]) for i, one in enumerate(seen)])
+    if path.suffix == ".h5":
+        sio.save_analysis_h5(labels, str(path))
+    else:
+        labels.save(str(path), verbose=False)
+    return path.read_bytes()
 
 
 def split_csv() -> bytes:
@@ -105,7 +147,8 @@ def read_table(path: Path) -> None:
 
 
 def read_labels(path: Path) -> None:
-    found = read_annotation(path, CLASSES)
+    settings = PreprocessSettings(classes=",".join(CLASSES))
+    found = annotation_formats.read_labels(path, settings, "a", lambda: Clock(30, 30.0))
     assert ((found.labels >= -1) & (found.labels < len(CLASSES))).all()
     if found.frame_column is not None:
         check_frame_column(found.frame_column, 15)
@@ -137,7 +180,15 @@ def parsers(folder: Path) -> dict[str, tuple[Path, list[bytes], Read]]:
     (in_cache,) = (cache / "recordings").glob("*.zarr/zarr.json")
     h5 = [dlc_h5(folder / f"{kind}.h5", kind) for kind in ("table", "fixed")]
     several = dlc_csv().replace(b"bodyparts", b"individuals,m,m,m,m,m,m\nbodyparts")
+    sleap = [sleap_file(folder / "s.slp")]
+    analysis = [sleap_file(folder / "s.h5")]
+    one_hot = [one_hot_csv(simba) for simba in (False, True)]
     return {
+        "one-hot csv": (folder / "a.csv", one_hot, read_labels),
+        "BORIS csv": (folder / "a.csv", [boris_csv(), boris_tabular()], read_labels),
+        "bout list": (folder / "a_annot.txt", [bout_list()], read_labels),
+        "SLEAP slp": (folder / "a.slp", sleap, read_table),
+        "SLEAP analysis h5": (folder / "a.h5", analysis, read_table),
         "DLC csv": (folder / "aDLC_n.csv", [dlc_csv(), several], read_table),
         "DLC h5": (folder / "aDLC_n.h5", h5, read_table),
         "annotation csv": (folder / "prediction_a.mp4_1.csv", [annotation_csv()], read_labels),

@@ -11,12 +11,23 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_parsers
 
-N_INPUTS = {"DLC h5": 8, "checkpoint": 60, "cache.json": 60, "index.parquet": 60, "recording": 60}
+N_INPUTS = {"DLC h5": 8, "SLEAP slp": 4, "checkpoint": 60, "cache.json": 60, "index.parquet": 60, "recording": 60}
 
 
 @pytest.mark.parametrize(
     "parser",
-    ["DLC csv", "DLC h5", "annotation csv", "split csv", "settings toml", *list(N_INPUTS)[1:]],
+    [
+        "DLC csv",
+        "DLC h5",
+        "one-hot csv",
+        "BORIS csv",
+        "bout list",
+        "SLEAP slp",
+        "annotation csv",
+        "split csv",
+        "settings toml",
+        *list(N_INPUTS)[2:],
+    ],
 )
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path, parser: str) -> None:
     with warnings.catch_warnings():

@@ -440,6 +440,12 @@ FRESHNESS = {
     "img_size": (80, "frames"),
     "channels": (3, "frames"),
     "classes": (CLASSES + ",more", "labels"),
+    # Not of files with an action for each frame; of others: test_a_setting_that_decides_the_labels_makes_these_alone_...
+    "annotation_format": ("frames", "fresh"),
+    "annotation_background": (CLASSES.split(",")[0], "fresh"),
+    "annotation_subject": ("m1", "fresh"),
+    "annotation_slack": (3, "fresh"),
+    "annotation_fps": (30.0, "fresh"),
     "prefer_filtered": (True, "keypoints"),
     "dlc_scorer": ("filtered", "keypoints"),
     "dlc_slack": (5, "keypoints"),
