@@ -15,7 +15,7 @@ from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.predict.exports import TABLES
 from pipeline.setting_texts import SettingsError
-from pipeline.tables import predicted, stage
+from pipeline.tables import stage
 from pipeline.tables.sources import SourceError
 from pipeline.tables.stage import Asked, make, save
 from tables_lab import CLASSES, LENGTH, Lived, lived, random_lab, write_cache, write_predictions
@@ -310,7 +310,3 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
         make(Asked(folder, cache=cache, merge="lick=walk"))
     with pytest.raises(SettingsError, match="give a folder of predictions or of a cross-validation, or --cache"):
         make(Asked())
-
-
-def test_names_that_are_kept_twice_are_the_same() -> None:
-    assert (predicted.TABLES, stage.OUT_OF_FOLD) == (TABLES, out_of_fold.FOLDER)
