@@ -78,7 +78,7 @@ def events_table(recording: Recording, started: Started | None, folder: Path) ->
         "Media duration (s)": duration if media else NOT_KNOWN,
         "FPS (frame/s)": f"{fps:.3f}" if media else NOT_KNOWN,
         "Subject": recording.subject or NO_SUBJECT,
-        "Observation duration by subject by observation": f"{observed:.3f}",
+        "Observation duration by subject by observation": str(round(observed, 3)),
         "Behavioral category": "Not defined",
         "Behavior type": "STATE",
         "Media file name": media or NOT_KNOWN,
@@ -162,9 +162,8 @@ def _cells(event: Event, fps: float) -> dict[str, str]:
         "Duration (s)": f"{stop - start:.3f}",
         "Image index start": str(event.start),
         "Image index stop": str(event.stop),
-        "Image file path start": NOT_KNOWN,
-        "Image file path stop": NOT_KNOWN,
         "Comment start": f"trial {event.trial}",
+        "Comment stop": f"trial {event.trial}",
     }
 
 

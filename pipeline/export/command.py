@@ -48,6 +48,9 @@ def export(
         str,
         typer.Option("--session-start", help="when recordings began: time with zone, or table recording,session_start"),
     ] = "",
+    subjects: Annotated[
+        Folder, typer.Option("--subjects", help="nwb: table animal (or recording), age, sex, species, strain, ...")
+    ] = None,
     background: Annotated[
         str, typer.Option("--background", help="onehot: the class that DeepEthogram calls background, such as rest")
     ] = "",
@@ -61,7 +64,7 @@ def export(
         raise SettingsError(f"--fps {fps:g}: expected a number of frames per second above 0")
     asked = stage.Asked(
         to, source, cache, tuple(clip or ()), max_videos, videos, merge, fps, decision, group_by, session_start,
-        background, likelihood,
+        subjects, background, likelihood,
     )  # fmt: skip
     with progress_bar() as progress:
         made = stage.export(asked, out, progress)

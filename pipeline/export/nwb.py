@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,7 @@ from pipeline.export.file_names import safe_name
 from pipeline.export.paths import beside
 from pipeline.export.recordings import ExportError, Keypoints, Recording, Said
 from pipeline.export.started import Started
+from pipeline.export.subjects import UNKNOWN
 
 BOUTS = "behavior_bouts"
 PEOPLES = "behavior_bouts_of_people"
@@ -39,10 +40,10 @@ def library() -> ModuleType:
     return pynwb
 
 
-def write_nwb(recording: Recording, started: Started | None, path: Path) -> None:
+def write_nwb(recording: Recording, started: Started | None, path: Path, animal: Mapping[str, str] = UNKNOWN) -> None:
     """Written beside and moved into place. Raises ExportError where the start or the frame rate is not known."""
     pynwb = library()
-    file = nwb_file(recording, started, path.parent)
+    file = nwb_file(recording, started, path.parent, animal)
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         with pynwb.NWBHDF5IO(str(temporary), "w") as io:
@@ -52,20 +53,19 @@ def write_nwb(recording: Recording, started: Started | None, path: Path) -> None
         temporary.unlink(missing_ok=True)
 
 
-def nwb_file(recording: Recording, started: Started | None, folder: Path) -> Any:
-    """The pynwb.NWBFile. folder: where it will lie, from which the video is named."""
+def nwb_file(recording: Recording, started: Started | None, folder: Path, animal: Mapping[str, str]) -> Any:
+    """The pynwb.NWBFile. folder: where it will lie, from which the video is named. animal: what is known of it."""
     pynwb = library()
     if started is None:
         raise ExportError("no video tells when it began; give --session-start")
     _ = recording.rate  # raises where it is not known
     notes = [note for note in (started.note, *recording.notes) if note]
-    subject = pynwb.file.Subject(subject_id=recording.subject) if recording.subject else None
     file = pynwb.NWBFile(
         session_description=f"Behaviour in every frame of the video {recording.name}: {recording.what}",
         identifier=str(uuid.uuid4()),
         session_start_time=started.time,
         session_id=recording.name,
-        subject=subject,
+        subject=_subject(recording, animal),
         keywords=["behavior", *recording.class_names],
         notes=" ".join(f"{note}." for note in notes) or None,
     )
@@ -78,6 +78,13 @@ def nwb_file(recording: Recording, started: Started | None, folder: Path) -> Any
     _add_probabilities(module, recording)
     _add_keypoints(module, recording)
     return file
+
+
+def _subject(recording: Recording, animal: Mapping[str, str]) -> Any:
+    """Without a name it has the recording's, which is said: archives take no file without a subject."""
+    description = "The animal" if recording.subject else "No animal was named: the id is the recording's name"
+    subject_id = recording.subject or recording.name
+    return library().file.Subject(subject_id=subject_id, description=description, **{**UNKNOWN, **animal})
 
 
 def _add_video(file: Any, recording: Recording, folder: Path) -> None:

@@ -19,11 +19,12 @@ from pipeline.export.file_names import safe_names
 from pipeline.export.formats import MOST_VIDEOS, Format
 from pipeline.export.recordings import ExportError, Origin, Recording, read_recording
 from pipeline.export.started import read_starts, started
+from pipeline.export.subjects import UNKNOWN, read_subjects
 from pipeline.overlay import trials_named
 from pipeline.preprocess import seen as seen_files
 from pipeline.preprocess.probe import VideoSummary
 from pipeline.tables.opened import open_source
-from pipeline.tables.sources import Source, Trial
+from pipeline.tables.sources import Source, Trial, some
 from pipeline.train.run_folder import write_text
 from pipeline.train.split import group_of
 
@@ -51,6 +52,7 @@ class Asked:
     decide: bool = True
     group_by: str = ""
     session_start: str = ""
+    subjects: Path | None = None
     background: str = ""
     likelihood_thr: float = 0.9
 
@@ -80,6 +82,7 @@ def export(asked: Asked, out: Path, progress: Progress | None = None) -> Exporte
     ExportError. What cannot be exported is in the result; a former file of its name is taken away.
     """
     starts = read_starts(asked.session_start)
+    animals = read_subjects(asked.subjects) if asked.subjects else {}
     source = open_source(asked.source, asked.cache, asked.merge, decide=asked.decide, leave_out_bad=True)
     onehot.check_background(asked.background, source.class_names)
     source = _selected(source, asked).with_rates(asked.fps) if asked.fps else _selected(source, asked)
@@ -90,7 +93,7 @@ def export(asked: Asked, out: Path, progress: Progress | None = None) -> Exporte
     made.left_out += [(f"{name} trial {number}" if number else name, "", why) for name, number, why in source.left_out]
     formats = [each for each in asked.formats if _is_there(each, asked, made)]
     stems = safe_names(subjects)
-    run = _Run(asked, out, source, starts, stems, _shown(source, asked, made), made, progress)
+    run = _Run(asked, out, source, starts, animals, stems, _shown(source, asked, made), made, progress)
     for each in formats:
         (out / each.value).mkdir(parents=True, exist_ok=True)
     origin = _origin(asked)
@@ -110,12 +113,14 @@ class _Run:
     out: Path
     source: Source
     starts: Mapping[str, datetime]
+    animals: Mapping[str, Mapping[str, str]]
     stems: Mapping[str, str]
     shown: frozenset[tuple[str, int]]
     made: Exported
     progress: Progress | None
     observations: dict[str, dict[str, Any]] = field(default_factory=dict)
     subjects: set[str] = field(default_factory=set)
+    guessed: set[str] = field(default_factory=set)
 
     def write_all(
         self, name: str, subject: str, trials: Sequence[Trial], formats: Sequence[Format], origin: Origin
@@ -142,6 +147,11 @@ class _Run:
             subjects, what = sorted(self.subjects), self.source.what
             boris.write_project(boris.project(self.source.class_names, subjects, self.observations, what), path)
             self.made.files.append(path)
+        if self.guessed:
+            self.made.notes.append(
+                f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date of "
+                f"a copy ({some(sorted(self.guessed))}); --session-start tells it"
+            )
         record = {n: str(v) if isinstance(v, Path) else v for n, v in vars(self.asked).items()}
         record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out}
         for each in formats:
@@ -163,8 +173,11 @@ class _Run:
             onehot.write_one_hot(recording, path, self.asked.background)
             return
         began = started(recording, self.starts)
+        if began and began.note:
+            self.guessed.add(recording.name)
         if to is Format.NWB:
-            nwb.write_nwb(recording, began, path)
+            known = self.animals.get(recording.subject, self.animals.get(recording.name, UNKNOWN))
+            nwb.write_nwb(recording, began, path, known)
             return
         boris.write_events(recording, began, path)
         self.observations[recording.name] = boris.observation(recording, began, path.parent)
