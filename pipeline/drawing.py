@@ -108,7 +108,7 @@ def ink(face: str) -> str:
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    """H.264 in yuv420p, which every player shows."""
+    """Pictures (height, width, 3 or 4) in H.264 as yuv420p, which every player shows. Each is used before the next."""
     with av.open(str(path), "w") as container:
         stream: av.VideoStream | None = None
         for picture in frames:
@@ -116,6 +116,7 @@ def write_video(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt, stream.options = "yuv420p", {"crf": "20", "preset": "veryfast"}
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            layout = "rgba" if picture.shape[2] == 4 else "rgb24"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format=layout)))
         if stream is not None:
             container.mux(stream.encode(None))

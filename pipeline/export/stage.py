@@ -149,8 +149,8 @@ class _Run:
             self.made.files.append(path)
         if self.guessed:
             self.made.notes.append(
-                f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date of "
-                f"a copy ({some(sorted(self.guessed))}); --session-start tells it"
+                f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date "
+                f"of a copy ({some(sorted(self.guessed))}); --session-start tells it"
             )
         record = {n: str(v) if isinstance(v, Path) else v for n, v in vars(self.asked).items()}
         record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out}

@@ -109,7 +109,10 @@ def drawn_frames(
     likelihood_thr: float,
     progress: Progress | None = None,
 ) -> Iterator[np.ndarray]:
-    """The video's frames; frames: pictures of this size (width, height), None where one is damaged."""
+    """The video's frames (total_height, total_width, 4): one buffer, to be used before the next is asked for.
+
+    frames: pictures of this size (width, height), None where one is damaged.
+    """
     layout = Layout.of(said, *size)
     figure = Figure(figsize=(layout.total_width / _DPI, layout.total_height / _DPI), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
@@ -132,7 +135,7 @@ def drawn_frames(
     n_done = 0
     for t, picture in enumerate(islice(frames, n_frames)):
         canvas.restore_region(still)
-        window[:] = 0 if picture is None else picture.repeat(layout.scale, 0).repeat(layout.scale, 1)
+        window[:] = 0 if picture is None else _larger(picture, layout.scale)
         if points and keypoints:
             points.move(keypoints.xy_px[t], _visible(keypoints, t, likelihood_thr))
         for cursor in cursors:
@@ -140,12 +143,16 @@ def drawn_frames(
         texts.move(t, damaged=picture is None)
         for artist in moving:
             figure.draw_artist(artist)
-        yield shown[..., :3].copy()
+        yield shown
         n_done = t + 1
         if progress:
             progress(f"{recording.name} trial {said.trial.trial}", n_done, n_frames)
     if n_done < n_frames:
         raise ExportError(f"trial {said.trial.trial}: the video ends {n_frames - n_done} frames before the trial does")
+
+
+def _larger(picture: np.ndarray, scale: int) -> np.ndarray:
+    return picture if scale == 1 else picture.repeat(scale, 0).repeat(scale, 1)
 
 
 class _Texts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipeline.pictures import class_colours
 from pipeline.tables.sources import Trial
 from tables_lab import CLASSES, lived, random_lab, write_cache, write_predictions
 
-AT = Started(datetime(2026, 5, 4, 10, 30, tzinfo=timezone.utc))
+AT = Started(datetime(2026, 5, 4, 10, 30, tzinfo=UTC))
 
 
 def recording(trials: list[tuple[int, np.ndarray]], fps: float | None, subject: str = "") -> Recording:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -152,7 +151,7 @@ def test_without_a_start_there_is_no_file(tmp_path: Path) -> None:
     folder = write_predictions(tmp_path / "p", {"m": [lived((1, 5, 9))]})
     made = export(Asked(Format.NWB, folder), tmp_path)
     assert made.left_out == [("m", "nwb", "no video tells when it began; give --session-start")]
-    assert os.listdir(tmp_path / "nwb") == ["export.json"]
+    assert [path.name for path in (tmp_path / "nwb").iterdir()] == ["export.json"]
 
 
 def test_without_pynwb_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_the_clips_that_are_named(tmp_path: Path, clips: tuple[str, ...], expect
         first = pd.read_csv(made.files[0])
         assert first["Frame"].max() == 119
         assert first.iloc[:60, 1:].to_numpy().sum() == 0  # the other trial
-    with pytest.raises(ClipError, match="a_1M/3: no such clip in .*; expected RECORDING/TRIAL, for example a_1M/"):
+    with pytest.raises(ClipError, match=r"a_1M/3: no such clip in .*; expected RECORDING/TRIAL, for example a_1M/"):
         export(Asked(Format.ONEHOT, cache=cache, clips=("a_1M/3",)), tmp_path / "out")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import colors
 
@@ -105,8 +106,9 @@ def test_without_the_video_the_cache_s_frames_are_shown(filmed, tmp_path: Path) 
         assert export(asked, tmp_path).exit_code == 0
         frames = frames_of(tmp_path / "video" / "m_1M_2.mp4")
         assert numbers(frames, 448, 336).tolist() == list(range(LENGTH, 2 * LENGTH))  # 64 x 48 cached pixels, 7 times
-        found = export(dataclasses.replace(asked, videos=hidden), tmp_path / "found")
-        assert frames_of(found.files[0]).shape[1:] != frames.shape[1:]
+        found = export(dataclasses.replace(asked, to=Format.BORIS, videos=hidden), tmp_path)
+        media = pd.read_csv(found.files[0])["Media file name"][0]
+        assert (tmp_path / "boris" / media).samefile(hidden / "m_1M.mp4")
     finally:
         hidden.rename(filmed.videos)
 
@@ -129,5 +131,7 @@ def test_of_many_trials_the_first_ones_are_shown(tmp_path: Path) -> None:
     folder = write_predictions(tmp_path / "p", {f"m{i}": [lived((1, 5, 9))] * 2 for i in range(2)})
     made = export(Asked(Format.VIDEO, folder, most_videos=1), tmp_path / "out")
     assert [path.name for path in made.files] == ["m0_1.mp4"]
-    assert "videos of the first 1 of 4 trials; --clip RECORDING/TRIAL (repeatable) chooses others" in made.notes[-1]
+    assert "videos of the first 1 of 4 trials; --clip RECORDING/TRIAL (repeatable) chooses others" in "".join(
+        made.notes
+    )
     assert len(frames_of(made.files[0])) == LENGTH  # no video: keypoints on white
