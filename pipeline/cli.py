@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from pipeline.export.command import export
 from pipeline.flags import with_settings
 from pipeline.options import (
     AnnotationsOption,
@@ -264,6 +265,7 @@ def evaluate(
 
 
 app.command()(tables)
+app.command()(export)
 
 
 @app.command("inspect")

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from cache import Clip
 from pipeline import bouts
+from pipeline.drawing import (
+    DEFAULT_FPS,
+    SHORTEST_SIDE,
+    Points,
+    class_handles,
+    ink,
+    keypoint_handles,
+    mark_stimulus,
+    shortened,
+    show_lanes,
+    write_video,
+)
 from pipeline.overlay import Overlay, chosen_frames
-from pipeline.pictures import class_colours
 
-SHORTEST_SIDE = 448  # of a frame in the video, in pixels
 HEADER, FOOTER, LEGEND = 56, 104, 272  # pixels above, below and beside it
 _DPI = 100
 _COLUMNS, _ROWS = 6, 4  # of the sheet
-_DEFAULT_FPS = 30.0
 _ALL = slice(None)
 _WORTHWHILE = 0.35  # reach up to which the video shows the square around the animal beside the whole frame
 
@@ -41,7 +46,7 @@ def inspect(
     stem = f"{clip.recording}_{clip.trial}"
     sheet, video = out / f"{stem}.png", out / f"{stem}.mp4"
     sheet_figure(overlay, chosen_frames(overlay.labels, _COLUMNS * _ROWS)).savefig(sheet, dpi=_DPI)
-    write_video(video, video_frames(overlay, part, progress), clip.fps or _DEFAULT_FPS)
+    write_video(video, video_frames(overlay, part, progress), clip.fps or DEFAULT_FPS)
     return [sheet, video]
 
 
@@ -62,7 +67,7 @@ def sheet_figure(overlay: Overlay, chosen: list[int]) -> Figure:
         axes.set_title(overlay.title(t), fontsize=8, pad=3)
         face = overlay.label_colour(t)
         axes.set_xlabel(
-            text, fontsize=9, fontweight="bold" if change else "normal", color=_ink(face),
+            text, fontsize=9, fontweight="bold" if change else "normal", color=ink(face),
             bbox={"facecolor": face, "edgecolor": "#999999", "pad": 2.5}, labelpad=5,
         )  # fmt: skip
     for axes in cells[len(chosen) :]:
@@ -72,7 +77,7 @@ def sheet_figure(overlay: Overlay, chosen: list[int]) -> Figure:
     strip.set_xlabel("frame of the trial; lines: the frames above (around the animal, contrast stretched)", fontsize=9)
     for t in chosen:
         strip.axvline(overlay.clip.source["crop_start"] + t, color="black", linewidth=0.8)
-    handles = [*_keypoint_handles(overlay), *_class_handles(overlay)]
+    handles = [*keypoint_handles(overlay.clip.keypoint_names), *_class_handles(overlay)]
     below.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 12), frameon=False, fontsize=8)
     return figure
 
@@ -95,7 +100,7 @@ def video_frames(overlay: Overlay, part: slice = _ALL, progress: Progress | None
     _show_strip(strip, overlay)
     cursor = strip.axvline(0, color="black", linewidth=2)
     places: dict[str, Any] = {"x": 14 / width, "va": "top"}
-    figure.text(**places, y=1 - 6 / height, s=_short(_name(overlay.clip), width), fontsize=9, color="#555555")
+    figure.text(**places, y=1 - 6 / height, s=shortened(_name(overlay.clip), width), fontsize=9, color="#555555")
     title = figure.text(**places, y=1 - 24 / height, s="", fontsize=13, fontweight="bold")
     box = {"edgecolor": "#999999", "facecolor": "white", "pad": 2}
     label = figure.text(18 / width, (FOOTER - 7) / height, "", fontsize=10, va="top", fontweight="bold", bbox=box)
@@ -114,7 +119,7 @@ def video_frames(overlay: Overlay, part: slice = _ALL, progress: Progress | None
         cursor.set_xdata([overlay.clip.source["crop_start"] + t] * 2)
         title.set_text(overlay.title(t))
         label.set_text(overlay.label(t))
-        label.set_color(_ink(overlay.label_colour(t)))
+        label.set_color(ink(overlay.label_colour(t)))
         label.get_bbox_patch().set_facecolor(overlay.label_colour(t))  # type: ignore[union-attr]
         canvas.restore_region(still)
         for artist in moving:
@@ -124,20 +129,6 @@ def video_frames(overlay: Overlay, part: slice = _ALL, progress: Progress | None
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
         if progress:
             progress(_name(overlay.clip), n_done, len(times))
-
-
-def write_video(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    """H.264 in yuv420p, which every player shows."""
-    with av.open(str(path), "w") as container:
-        stream: av.VideoStream | None = None
-        for picture in frames:
-            if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt, stream.options = "yuv420p", {"crf": "20", "preset": "veryfast"}
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        if stream is not None:
-            container.mux(stream.encode(None))
 
 
 def _shown_side(clip: Clip) -> int:
@@ -152,31 +143,21 @@ class _Shown:
     """What is drawn of a frame in some axes of [0, 1], to be moved on to another frame."""
 
     image: Any
-    points: Any
-    lines: list[Any]
+    points: Points
 
     @property
     def artists(self) -> list[Any]:
-        return [self.image, *self.lines, self.points]
+        return [self.image, *self.points.artists]
 
     def move(self, overlay: Overlay, picture: np.ndarray, t: int) -> None:
-        """Points are filled where visible, hollow below the threshold, absent without a place."""
         self.image.set_data(picture)
-        colours, seen = overlay.colours, overlay.visible[t]
-        self.points.set_offsets(overlay.xy[t])
-        self.points.set_facecolors([colour if s else "none" for colour, s in zip(colours, seen, strict=True)])
-        self.points.set_edgecolors(["white" if s else colour for colour, s in zip(colours, seen, strict=True)])
-        for line, (a, b) in zip(self.lines, overlay.bones, strict=True):
-            line.set_data(*overlay.xy[t, [a, b]].T)
+        self.points.move(overlay.xy[t], overlay.visible[t])
 
 
 def _show_frame(axes: Axes, overlay: Overlay, picture: np.ndarray, t: int, size: float) -> _Shown:
     """A frame with its keypoints; size: of a point, in square points (1/72 inch)."""
     image = axes.imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
-    lines = [axes.plot([], [], color="#999999", linewidth=1.5)[0] for _ in overlay.bones]
-    nowhere = np.zeros(overlay.xy.shape[1])
-    points = axes.scatter(nowhere, nowhere, s=size, linewidths=1)
-    shown = _Shown(image, points, lines)
+    shown = _Shown(image, Points(axes, overlay.colours, size, overlay.bones))
     shown.move(overlay, picture, t)
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     return shown
@@ -190,23 +171,15 @@ def _zoom(axes: Axes, overlay: Overlay, t: int) -> None:
 
 def _show_strip(axes: Axes, overlay: Overlay) -> None:
     """The labels of the whole clip over the frames of its trial, and the stimulus where it is known."""
-    colours = class_colours(len(overlay.clip.class_names))
     start = overlay.clip.source["crop_start"]
-    axes.imshow(
-        overlay.labels[None] + 1, cmap=ListedColormap(["#ffffff", *colours]), vmin=-0.5, vmax=len(colours) + 0.5,
-        aspect="auto", extent=(start - 0.5, start + len(overlay.labels) - 0.5, 1, 0), interpolation="nearest",
-    )  # fmt: skip
-    axes.set(yticks=[], xlim=(start - 0.5, start + len(overlay.labels) - 0.5), ylim=(1, 0))
-    axes.tick_params(labelsize=8)
-    if overlay.clip.stim_frame is not None:
-        above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-        axes.plot(overlay.clip.stim_frame, 1.1, marker="v", color="black", markersize=6, **above)
+    show_lanes(axes, [overlay.labels], len(overlay.clip.class_names), start)
+    mark_stimulus(axes, overlay.clip.stim_frame)
 
 
 def _legends(figure: Figure, overlay: Overlay, side: int, n_lines: int) -> None:
     """Of the keypoints, in the n_lines of small print beside the frame, and of the classes above their strip."""
     width, height = side + LEGEND, HEADER + side + FOOTER
-    points, classes = _keypoint_handles(overlay), _class_handles(overlay)
+    points, classes = keypoint_handles(overlay.clip.keypoint_names), _class_handles(overlay)
     few = len(points) <= n_lines // 2
     tight: dict[str, Any] = {"frameon": False, "columnspacing": 0.8, "handletextpad": 0.3, "labelspacing": 0.4}
     corner = ((side + 2) / width, 1 - (HEADER - 8) / height)
@@ -221,31 +194,10 @@ def _legends(figure: Figure, overlay: Overlay, side: int, n_lines: int) -> None:
         )
 
 
-def _keypoint_handles(overlay: Overlay) -> list[Any]:
-    style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 7}
-    pairs = zip(overlay.colours, overlay.clip.keypoint_names, strict=True)
-    named = [mpl.lines.Line2D([], [], color=colour, label=name, **style) for colour, name in pairs]
-    hollow = mpl.lines.Line2D([], [], color="#555555", markerfacecolor="none", label="hollow: unsure", **style)
-    return [*named, hollow]
-
-
 def _class_handles(overlay: Overlay) -> list[Any]:
     """Of the classes that occur in the clip."""
-    colours = class_colours(len(overlay.clip.class_names))
-    present = sorted({bout.class_id for bout in bouts.find(overlay.labels)})
-    return [mpl.patches.Patch(color=colours[i], label=overlay.clip.class_names[i]) for i in present]
+    return class_handles(overlay.clip.class_names, sorted({bout.class_id for bout in bouts.find(overlay.labels)}))
 
 
 def _name(clip: Clip) -> str:
     return f"{clip.recording}  trial {clip.trial}"
-
-
-def _short(text: str, width: int) -> str:
-    n = (width - 28) // 7
-    return text if len(text) <= n else f"{text[: n // 2 - 1]}…{text[-n // 2 :]}"
-
-
-def _ink(face: str) -> str:
-    """Black or white, whichever is read better on the colour."""
-    red, green, blue = mpl.colors.to_rgb(face)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

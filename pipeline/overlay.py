@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from cache import Cache, Clip
-from pipeline.pictures import class_colours
+from pipeline.drawing import name_of, place_of, point_colours
 
 # The square around the animal: it holds this share of the frames' keypoints, with a margin, and is not smaller.
 _MOST, _MARGIN, _NEAREST = 0.95, 1.6, 0.2
@@ -55,9 +57,8 @@ class Overlay:
 
     @property
     def colours(self) -> list[str]:
-        """Of the keypoints: the palette's but its gray and its black, which no gray picture shows."""
-        bright = class_colours(8)[1:]
-        return [bright[k % len(bright)] for k in range(self.xy.shape[1])]
+        """Of the keypoints."""
+        return point_colours(self.xy.shape[1])
 
     def picture(self, t: int) -> np.ndarray:
         """Frame t (S, S, 3), white where there is no video."""
@@ -71,30 +72,37 @@ class Overlay:
         return ((self.picture(t) - black) * (255 / (white - black))).clip(0, 255).astype(np.uint8)
 
     def label(self, t: int) -> str:
-        return self.clip.class_names[self.labels[t]] if self.labels[t] >= 0 else "not labelled"
+        return name_of(self.labels[t], self.clip.class_names)[0]
 
     def label_colour(self, t: int) -> str:
-        return class_colours(len(self.clip.class_names))[self.labels[t]] if self.labels[t] >= 0 else "#ffffff"
+        return name_of(self.labels[t], self.clip.class_names)[1]
 
     def title(self, t: int) -> str:
         """Where frame t is found in the video and in its trial."""
-        time_s = self.clip.time_s[t]
-        seconds = "" if np.isnan(time_s) else f" · {time_s:.2f} s"
-        return f"frame {self.clip.frame_index[t]}{seconds} · trial frame {self.clip.source['crop_start'] + t}"
+        clip = self.clip
+        return place_of(clip.frame_index[t], clip.time_s[t], clip.source["crop_start"] + t)
 
 
 def find_clip(cache: Cache, name: str) -> Clip:
     """The clip `recording/trial`, `recording_trial`, or `recording` where that has one only. Raises ClipError."""
-    names = {f"{clip.recording}/{clip.trial}": clip for clip in cache}
-    found = [n for n, clip in names.items() if name in (n, f"{clip.recording}_{clip.trial}")]
-    found = found or [n for n, clip in names.items() if name == clip.recording]
-    if len(found) == 1:
-        return names[found[0]]
+    clips = {(clip.recording, clip.trial): clip for clip in cache}
+    found = trials_named(name, list(clips), cache.path)
+    if len(found) > 1:
+        names = ", ".join(f"{recording}/{trial}" for recording, trial in found)
+        raise ClipError(f"{name}: {len(found)} clips of that name in {cache.path}; give one of {names}")
+    return clips[found[0]]
+
+
+def trials_named(name: str, trials: Sequence[tuple[str, int]], where: Path) -> list[tuple[str, int]]:
+    """The trial `recording/trial` or `recording_trial`, or all those of `recording`. Raises ClipError where none is."""
+    names = {f"{recording}/{trial}": (recording, trial) for recording, trial in trials}
+    found = [key for n, key in names.items() if name in (n, f"{key[0]}_{key[1]}")]
+    found = found or [key for key in trials if name == key[0]]
     if found:
-        raise ClipError(f"{name}: {len(found)} clips of that name in {cache.path}; give one of {', '.join(found)}")
+        return found
     part = [n for n in names if name.lower() in n.lower()]
     near = (part or difflib.get_close_matches(name, list(names), n=5, cutoff=0.3) or list(names))[:5]
-    raise ClipError(f"{name}: no such clip in {cache.path}; expected RECORDING/TRIAL, for example {', '.join(near)}")
+    raise ClipError(f"{name}: no such clip in {where}; expected RECORDING/TRIAL, for example {', '.join(near)}")
 
 
 def parse_part(text: str, n_frames: int) -> slice:

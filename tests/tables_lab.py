@@ -10,6 +10,8 @@ import numpy as np
 
 import cache as clip_cache
 from cache.clip import ClipRows, Geometry, RecordingMeta
+from pipeline.cross_validation import out_of_fold
+from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.predict.exports import TABLES, Prediction, trial_name, trial_table, write_table
 
 CLASSES = ("rest", "lick", "walk")
@@ -78,6 +80,17 @@ def write_predictions(path: Path, recordings: Mapping[str, Sequence[Lived]], *, 
         table = trial_table(Prediction(clip, labels, probabilities, None), CLASSES)
         write_table(table, path / TABLES / trial_name(clip))
     return path
+
+
+def write_out_of_fold(folder: Path, lab: Mapping[str, Sequence[Lived]]) -> None:
+    """A cross-validation that says each label one frame late."""
+    (folder / out_of_fold.FOLDER).mkdir(parents=True)
+    for i, (name, trials) in enumerate(lab.items()):
+        for number, trial in enumerate(trials, 1):
+            labels = trial.labels[trial.crop :].astype(np.int64)
+            logits = 3 * np.eye(3, dtype=np.float32)[np.roll(labels, 1)]
+            intact = ~np.isin(np.arange(trial.crop, LENGTH), trial.damaged)
+            out_of_fold.save(OutOfFold(name, number, i % 2, logits, labels, intact, 0, CLASSES), folder)
 
 
 def random_lab(seed: int, animals: int = 8, trials: int = 3) -> dict[str, list[Lived]]:

@@ -25,11 +25,21 @@ def imports(path: Path) -> set[str]:
     ("room", "must_not_know"),
     [
         ("cache", ["torch", "pipeline"]),
-        ("pipeline/preprocess", ["torch", "pipeline.train", "pipeline.predict", "pipeline.model", "pipeline.tables"]),
-        ("pipeline/train", ["pipeline.preprocess", "pipeline.predict", "pipeline.tables", "av", "decord"]),
+        (
+            "pipeline/preprocess",
+            ["torch", "pipeline.train", "pipeline.predict", "pipeline.model", "pipeline.tables", "pipeline.export"],
+        ),
+        (
+            "pipeline/train",
+            ["pipeline.preprocess", "pipeline.predict", "pipeline.tables", "pipeline.export", "av", "decord"],
+        ),
         ("pipeline/model", ["pipeline.preprocess", "pipeline.train", "pipeline.predict", "pipeline.tables"]),
-        ("pipeline/predict", ["pipeline.tables"]),
-        ("pipeline/tables", ["torch", "av", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning"]),
+        ("pipeline/predict", ["pipeline.tables", "pipeline.export"]),
+        ("pipeline/export", ["torch", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning"]),
+        (
+            "pipeline/tables",
+            ["torch", "av", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning", "pipeline.export"],
+        ),
         ("pipeline/demo", ["torch", "pipeline.preprocess", "pipeline.train", "pipeline.predict"]),
         ("", ["pipeline.cli"]),
     ],

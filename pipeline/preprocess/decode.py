@@ -64,12 +64,12 @@ def decode(
     stop = facts.n_frames if stop is None else stop
     if stop > facts.n_frames:
         raise VideoError(f"{path}: frame {stop - 1} is needed, the file has {facts.n_frames} frames")
-    pictures = _decord if decoder == "decord" else _pyav
+    scaled = _decord if decoder == "decord" else _pyav
     square = np.zeros((BLOCK, geometry.img_size, geometry.img_size, channels), dtype=np.uint8)
     content = square[:, geometry.top :, geometry.left :][:, : geometry.content_height, : geometry.content_width]
     intact = np.zeros(BLOCK, dtype=bool)
     n = 0
-    for picture in pictures(path, facts, stop, geometry, channels):
+    for picture in scaled(path, facts, stop, geometry, channels):
         intact[n] = picture is not None
         content[n] = 0 if picture is None else picture
         n += 1
@@ -78,6 +78,15 @@ def decode(
             n = 0
     if n:
         yield square[:n], intact[:n]
+
+
+def pictures(path: Path, facts: VideoFacts, stop: int) -> Iterator[np.ndarray | None]:
+    """The first `stop` frames (height, width, 3) uint8 at their own size, as they are shown; None: damaged.
+
+    Raises VideoError as `decode` does.
+    """
+    own_size = Geometry.fit(facts.width, facts.height, max(facts.width, facts.height))
+    return _pyav(path, facts, stop, own_size, channels=3)
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

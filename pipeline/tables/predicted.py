@@ -10,15 +10,17 @@ import pandas as pd
 
 import cache as clip_cache
 from cache import UNLABELLED, Clip
+from cache.clip import first_line
 from pipeline.predict.exports import TABLES, trial_name
 from pipeline.predict.records import ABOUT, PredictFolder
 from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
 
 
-def from_predictions(folder: Path) -> Source:
+def from_predictions(folder: Path, *, leave_out_bad: bool = False) -> Source:
     """The tables that `pipeline predict` wrote, with what its cache knows of their recordings.
 
-    Where that cache is gone, names come from the files' names and frame rates from the column Time_s.
+    Where that cache is gone, names come from the files' names and frame rates from the column Time_s. A table that
+    cannot be used raises SourceError; with leave_out_bad it is left out, as long as another can be used.
     """
     files = sorted((folder / TABLES).glob("prediction_*.csv"))
     if not files:
@@ -32,10 +34,21 @@ def from_predictions(folder: Path) -> Source:
             f"{without} of {len(files)} predictions are not of a recording in {folder / 'cache'}: the recording's name "
             "is that of the file, the frame rate that of Time_s, and no stimulus is known"
         )
-    class_names = _class_names(files[0])
-    trials = [_predicted(file, class_names, clips.get(file.name)) for file in files]
+    class_names: tuple[str, ...] = ()
+    trials: list[Trial] = []
+    left_out: list[tuple[str, int, str]] = []
+    for file in files:
+        try:
+            trials.append(_predicted(file, class_names or _class_names(file), clips.get(file.name)))
+            class_names = class_names or _class_names(file)
+        except SourceError as error:
+            if not leave_out_bad:
+                raise
+            left_out.append((*(_named(file) or (file.name, 0)), str(error)))
+    if not trials:
+        raise SourceError(left_out[0][2])
     trials.sort(key=lambda trial: (trial.recording, trial.trial))
-    return Source(class_names, tuple(trials), "predicted labels", tuple(notes))
+    return Source(class_names, tuple(trials), "predicted labels", tuple(notes), tuple(left_out))
 
 
 def _notes(folder: Path, files: list[Path]) -> list[str]:
@@ -63,11 +76,23 @@ def _class_names(file: Path) -> tuple[str, ...]:
     return names
 
 
+def _labels(file: Path) -> pd.DataFrame:
+    types = {"Frame": int, "Action": str, "Time_s": float}
+    try:
+        return pd.read_csv(file, usecols=list(types), dtype=types, keep_default_na=False, na_values={"Time_s": [""]})
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from None
+
+
 def _columns(file: Path) -> list[str]:
     try:
         return list(pd.read_csv(file, nrows=0).columns)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{file}: cannot be read as a table ({error}); run `pipeline predict` again") from None
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> SourceError:
+    return SourceError(f"{file}: cannot be read as a table ({first_line(error)}); run `pipeline predict` again")
 
 
 def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> Trial:
@@ -76,8 +101,7 @@ def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> T
             f"{file}: its classes are {', '.join(found)}, of other tables {', '.join(class_names)}; "
             "predict all of them with one model"
         )
-    table = pd.read_csv(file, usecols=["Frame", "Action", "Time_s"], dtype={"Action": str}, keep_default_na=False,
-                        na_values={"Time_s": [""]})  # fmt: skip
+    table = _labels(file)
     frames = table["Frame"].to_numpy()
     if not len(frames) or (np.diff(frames) != 1).any():
         raise SourceError(f"{file}: Frame has gaps, or no row; run `pipeline predict` again")
@@ -87,15 +111,21 @@ def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> T
     labels = table["Action"].map(ids).to_numpy(np.int64)
     recording, number = (clip.recording, clip.trial) if clip else _names(file)
     fps = clip.fps if clip else _rate(table["Time_s"].to_numpy(float))
-    return Trial(recording, number, labels, labels >= 0, fps, int(frames[0]), clip.stim_frame if clip else None)
+    stim_frame = clip.stim_frame if clip else None
+    return Trial(recording, number, labels, labels >= 0, fps, int(frames[0]), stim_frame, file=file)
 
 
 def _names(file: Path) -> tuple[str, int]:
     """Recording and trial, of prediction_<video file name>_<trial>.csv."""
-    match = re.fullmatch(r"prediction_(.+)_(\d+)\.csv", file.name)
-    if not match:
+    named = _named(file)
+    if named is None:
         raise SourceError(f"{file}: expected a name like prediction_<video>_<trial>.csv")
-    return without_suffix(match[1]), int(match[2])
+    return named
+
+
+def _named(file: Path) -> tuple[str, int] | None:
+    match = re.fullmatch(r"prediction_(.+)_(\d+)\.csv", file.name)
+    return (without_suffix(match[1]), int(match[2])) if match else None
 
 
 def _rate(times_s: np.ndarray) -> float | None:

@@ -30,6 +30,7 @@ class Trial:
 
     first: the trial's frame that labels begin at (15 for the crop [15:360]). stim_frame: counted from the trial's
     start, None where it is not known. true (T,): people's labels, -1 where there are none or the frame is damaged.
+    file: the table of a prediction that it is from.
     """
 
     recording: str
@@ -40,6 +41,7 @@ class Trial:
     first: int
     stim_frame: int | None = None
     true: np.ndarray | None = None
+    file: Path | None = None
 
     @property
     def stop(self) -> int:

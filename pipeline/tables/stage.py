@@ -9,17 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
-from pipeline.predict.exports import TABLES
-from pipeline.setting_texts import SettingsError
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
 from pipeline.tables.files import discard_former, write_picture, write_table
 from pipeline.tables.followers import transition_table
 from pipeline.tables.groups import GROUP, KEYS, Groups, Placed, place, read_groups
+from pipeline.tables.opened import open_source
 from pipeline.tables.peri_stimulus import peri_stimulus_table
-from pipeline.tables.predicted import from_predictions
-from pipeline.tables.sources import Source, SourceError, from_cache, with_truth
+from pipeline.tables.sources import Source, SourceError
 from pipeline.tables.stimuli import read_stimuli, with_stimuli
 from pipeline.tables.summaries import COUNTS, OF_BEHAVIOUR, OF_TRIAL, per_animal, per_group, per_trial
 from pipeline.train.run_folder import PICTURES, write_text
@@ -61,7 +58,8 @@ class Tables:
 def make(asked: Asked) -> Tables:
     """All tables. Raises CacheError, SourceError, TableError, SettingsError, SplitError."""
     groups = read_groups(asked.groups, taken=_TAKEN) if asked.groups else None
-    source = _stimulated(_source(asked), asked, groups).with_rates(asked.fps)
+    source = open_source(asked.source, asked.cache, asked.merge, decide=asked.decide)
+    source = _stimulated(source, asked, groups).with_rates(asked.fps)
     if not source.trials:
         why = f"{source.left_out[0][0]} {source.left_out[0][2]}" if source.left_out else "it is empty"
         raise SourceError(f"{asked.source or asked.cache}: no trial to make tables of ({why})")
@@ -96,29 +94,6 @@ def save(made: Tables, asked: Asked, out: Path) -> list[Path]:
 
 TABLE_NAMES = ("per_trial", "per_animal", "per_group", "transitions", "peri_stimulus", "errors", "agreement")
 _TAKEN = frozenset({*KEYS, *GROUP, "behaviour", *OF_TRIAL, *OF_BEHAVIOUR, *COUNTS})
-
-
-def _source(asked: Asked) -> Source:
-    if asked.source is None:
-        if asked.cache is None:
-            raise SettingsError("give a folder of predictions or of a cross-validation, or --cache for people's labels")
-        return from_cache(asked.cache, asked.merge)
-    if (asked.source / OUT_OF_FOLD).is_dir():
-        if asked.cache is None:
-            raise SettingsError(
-                f"{asked.source} is a cross-validation: give --cache, the cache it was made from, which knows the "
-                "frame rates and stimuli"
-            )
-        from pipeline.tables.cross_validated import from_cross_validation  # brings torch along
-
-        return from_cross_validation(asked.source, asked.cache, asked.decide)
-    if not (asked.source / TABLES).is_dir():
-        raise SourceError(
-            f"{asked.source}: holds neither {TABLES}/ (of `pipeline predict`) nor {OUT_OF_FOLD}/ (of `pipeline "
-            "cross-validate`); for people's labels give --cache alone"
-        )
-    source = from_predictions(asked.source)
-    return with_truth(source, asked.cache, asked.merge) if asked.cache else source
 
 
 def _stimulated(source: Source, asked: Asked, groups: Groups | None) -> Source:

@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.cross_validation import out_of_fold
-from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.predict.exports import TABLES
 from pipeline.setting_texts import SettingsError
-from pipeline.tables import predicted, stage
+from pipeline.tables import stage
 from pipeline.tables.sources import SourceError
 from pipeline.tables.stage import Asked, make, save
-from tables_lab import CLASSES, LENGTH, Lived, lived, random_lab, write_cache, write_predictions
+from tables_lab import LENGTH, Lived, lived, random_lab, write_cache, write_out_of_fold, write_predictions
 
 BY = r"_(\d+M)"
 
@@ -196,16 +194,6 @@ def test_agreement_is_given_of_all_and_of_each_group(tmp_path: Path, groups_file
         assert (row["n_animals"], row["n_trials"]) == (n, 3 * n)
 
 
-def write_out_of_fold(folder: Path, lab: dict[str, list[Lived]]) -> None:
-    (folder / out_of_fold.FOLDER).mkdir(parents=True)
-    for i, (name, trials) in enumerate(lab.items()):
-        for number, trial in enumerate(trials, 1):
-            labels = trial.labels[trial.crop :].astype(np.int64)
-            logits = 3 * np.eye(3, dtype=np.float32)[np.roll(labels, 1)]
-            intact = ~np.isin(np.arange(trial.crop, LENGTH), trial.damaged)
-            out_of_fold.save(OutOfFold(name, number, i % 2, logits, labels, intact, 0, CLASSES), folder)
-
-
 def test_out_of_fold_labels_stand_in_the_frames_of_their_trials(tmp_path: Path) -> None:
     lab = random_lab(4)
     cache = write_cache(tmp_path / "c", lab)
@@ -310,7 +298,3 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
         make(Asked(folder, cache=cache, merge="lick=walk"))
     with pytest.raises(SettingsError, match="give a folder of predictions or of a cross-validation, or --cache"):
         make(Asked())
-
-
-def test_names_that_are_kept_twice_are_the_same() -> None:
-    assert (predicted.TABLES, stage.OUT_OF_FOLD) == (TABLES, out_of_fold.FOLDER)
