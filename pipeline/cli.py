@@ -30,6 +30,7 @@ from pipeline.options import (
     VideosOption,
     WorkersOption,
 )
+from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
 from pipeline.tables.command import tables
@@ -263,6 +264,7 @@ def evaluate(
 
 
 app.command()(tables)
+app.command()(report)
 
 
 @app.command("inspect")

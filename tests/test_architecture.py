@@ -26,9 +26,13 @@ def imports(path: Path) -> set[str]:
     [
         ("cache", ["torch", "pipeline"]),
         ("pipeline/preprocess", ["torch", "pipeline.train", "pipeline.predict", "pipeline.model", "pipeline.tables"]),
-        ("pipeline/train", ["pipeline.preprocess", "pipeline.predict", "pipeline.tables", "av", "decord"]),
+        (
+            "pipeline/train",
+            ["pipeline.preprocess", "pipeline.predict", "pipeline.tables", "pipeline.report", "av", "decord"],
+        ),
         ("pipeline/model", ["pipeline.preprocess", "pipeline.train", "pipeline.predict", "pipeline.tables"]),
-        ("pipeline/predict", ["pipeline.tables"]),
+        ("pipeline/predict", ["pipeline.tables", "pipeline.report"]),
+        ("pipeline/report", ["av", "decord", "pipeline.preprocess", "pipeline.demo", "pipeline.tuning"]),
         ("pipeline/tables", ["torch", "av", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning"]),
         ("pipeline/demo", ["torch", "pipeline.preprocess", "pipeline.train", "pipeline.predict"]),
         ("", ["pipeline.cli"]),

@@ -31,13 +31,13 @@ def from_predictions(folder: Path) -> Source:
             f"{without} of {len(files)} predictions are not of a recording in {folder / 'cache'}: the recording's name "
             "is that of the file, the frame rate that of Time_s, and no stimulus is known"
         )
-    class_names = _class_names(files[0])
+    class_names = read_class_names(files[0])
     trials = [_predicted(file, class_names, clips.get(file.name)) for file in files]
     trials.sort(key=lambda trial: (trial.recording, trial.trial))
     return Source(class_names, tuple(trials), "predicted labels", tuple(notes))
 
 
-def _class_names(file: Path) -> tuple[str, ...]:
+def read_class_names(file: Path) -> tuple[str, ...]:
     columns = _columns(file)
     names = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
     if not names or not {"Frame", "Action", "Time_s"} <= set(columns):
@@ -53,7 +53,7 @@ def _columns(file: Path) -> list[str]:
 
 
 def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> Trial:
-    if (found := _class_names(file)) != class_names:
+    if (found := read_class_names(file)) != class_names:
         raise SourceError(
             f"{file}: its classes are {', '.join(found)}, of other tables {', '.join(class_names)}; "
             "predict all of them with one model"
@@ -67,12 +67,12 @@ def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> T
     if unknown := sorted(set(table["Action"]) - set(ids)):
         raise SourceError(f"{file}: Action {unknown[0]!r} is none of {', '.join(class_names)}")
     labels = table["Action"].map(ids).to_numpy(np.int64)
-    recording, number = (clip.recording, clip.trial) if clip else _names(file)
+    recording, number = (clip.recording, clip.trial) if clip else names_of(file)
     fps = clip.fps if clip else _rate(table["Time_s"].to_numpy(float))
     return Trial(recording, number, labels, labels >= 0, fps, int(frames[0]), clip.stim_frame if clip else None)
 
 
-def _names(file: Path) -> tuple[str, int]:
+def names_of(file: Path) -> tuple[str, int]:
     """Recording and trial, of prediction_<video file name>_<trial>.csv."""
     match = re.fullmatch(r"prediction_(.+)_(\d+)\.csv", file.name)
     if not match:
