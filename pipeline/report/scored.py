@@ -150,7 +150,8 @@ def _confusions(scored: Scored) -> list[Plot]:
         plots.append(
             figures.confusion(
                 scored.frames(pred), scored.names, scored.names, f"Frames ({name})",
-                "Rows are what people labelled, columns what is predicted; colours are shares of the row. White: never labelled.",
+                "Rows are what people labelled, columns what is predicted; colours are shares of the row; "
+                "white: never labelled.",
             )
         )  # fmt: skip
         table = measures.bout_confusion(scored.labels, pred, len(scored.names))

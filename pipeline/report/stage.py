@@ -27,8 +27,9 @@ def make(
     refused: of a prediction, recording -> why nothing was predicted. Raises ReportError and what reading raises.
     """
     page = out or folder / REPORT
+    html = render(describe(folder, page, cache, refused))
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, render(describe(folder, page, cache, refused)))
+    write_text(page, html)
     return page
 
 
