@@ -31,6 +31,7 @@ from pipeline.options import (
     VideosOption,
     WorkersOption,
 )
+from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
 from pipeline.tables.command import tables
@@ -266,6 +267,7 @@ def evaluate(
 
 app.command()(tables)
 app.command()(export)
+app.command()(report)
 
 
 @app.command("inspect")

@@ -41,13 +41,24 @@ def inspect(
     clip: Clip, out: Path, *, likelihood_thr: float, part: slice = _ALL, progress: Progress | None = None
 ) -> list[Path]:
     """Writes the contact sheet of a clip, and the video of a part of its frames, into `out`; returns their paths."""
+    picture = sheet(clip, out, likelihood_thr)
+    video = out / f"{file_stem(clip.recording, clip.trial)}.mp4"
+    write_video(video, video_frames(Overlay.of(clip, likelihood_thr), part, progress), clip.fps or DEFAULT_FPS)
+    return [picture, video]
+
+
+def sheet(clip: Clip, out: Path, likelihood_thr: float = 0.9) -> Path:
+    """Writes the contact sheet of a clip into `out`; returns its path."""
     overlay = Overlay.of(clip, likelihood_thr)
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"{clip.recording}_{clip.trial}"
-    sheet, video = out / f"{stem}.png", out / f"{stem}.mp4"
-    sheet_figure(overlay, chosen_frames(overlay.labels, _COLUMNS * _ROWS)).savefig(sheet, dpi=_DPI)
-    write_video(video, video_frames(overlay, part, progress), clip.fps or DEFAULT_FPS)
-    return [sheet, video]
+    path = out / f"{file_stem(clip.recording, clip.trial)}.png"
+    sheet_figure(overlay, chosen_frames(overlay.labels, _COLUMNS * _ROWS)).savefig(path, dpi=_DPI)
+    return path
+
+
+def file_stem(recording: str, trial: int) -> str:
+    """Name of a clip's files, without the suffix."""
+    return f"{recording}_{trial}"
 
 
 def sheet_figure(overlay: Overlay, chosen: list[int]) -> Figure:

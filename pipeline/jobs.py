@@ -12,7 +12,7 @@ from pipeline import shown
 from pipeline.console import progress_bar, say, table
 from pipeline.machine import LOWER, cores, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
-from pipeline.train.run_folder import write_text
+from pipeline.train.run_folder import RECORD, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 
@@ -148,20 +148,25 @@ def run(
 def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import evaluation as scoring
+    from pipeline.predict.scored_trials import FOLDER
+    from pipeline.report import stage as reports
     from pipeline.train import stage
 
     with progress_bar() as progress:
         outcome = stage.train(settings, cache=cache, out=out, **vars(how), say=say, progress=progress)
     say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
+    fresh = outcome.state == "fresh"
     if not outcome.held_out:
         say("Nothing was held out to choose the epoch by, so there are no validation scores")
-        return DONE
-    if outcome.state == "fresh" and (out / scoring.SCORES).exists():
+    elif fresh and (out / scoring.SCORES).exists() and (out / FOLDER).exists():
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
-        return DONE
-    result = scoring.evaluate([outcome.best], cache=cache, out=out, device=settings.device)
-    shown.show_scores(result, "held-out recordings")
-    say(f"Pictures: {out / 'pictures'}")
+    else:
+        result = scoring.evaluate([outcome.best], cache=cache, out=out, device=settings.device)
+        shown.show_scores(result, "held-out recordings")
+        say(f"Pictures: {out / 'pictures'}")
+        fresh = False
+    if not fresh or not (out / reports.REPORT).exists():
+        reports.make_or_warn(out, say, cache=cache, models=[outcome.best])
     return DONE
 
 
@@ -170,6 +175,7 @@ def cross_validate(
 ) -> int:
     """`pipeline cross-validate`: a model per fold, and what they say of the recordings that they never saw."""
     from pipeline.cross_validation import stage
+    from pipeline.report import stage as reports
 
     found = stage.cross_validate(
         settings, cache=cache, out=out, n_folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
@@ -179,6 +185,7 @@ def cross_validate(
         if found.decided:
             shown.show_decided(found.decided)
         say(f"A row per fold: {out / stage.TABLE}; all figures: {out / stage.SUMMARY}")
+        reports.make_or_warn(out, say, cache=cache)
     if found.failed:
         table("Folds without scores", ("fold", "reason"), [(one.fold, one.reason) for one in found.failed])
     if not found.summary:
@@ -228,6 +235,7 @@ def predict(
 ) -> int:
     """`pipeline predict`: a table per trial, bouts, a summary and ethograms."""
     from pipeline.predict import stage
+    from pipeline.report import stage as reports
 
     started = time.perf_counter()
     with progress_bar() as progress:
@@ -246,6 +254,10 @@ def predict(
         )
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)
     shown.show_predicted(done)
+    left_out = [(name, "", why) for name, why in done.left_out.items()]
+    left_out += [(skip.recording, str(skip.trial), skip.reason) for skip in done.report.skipped if skip.trial]
+    labels_by = "decision layer, where the model has one" if decide else "arg-max (--no-decision)"
+    reports.make_or_warn(out, say, cache=out / "cache", models=models, labels_by=labels_by, left_out=left_out)
     return LEFT_OUT if done.n_faulty else done.report.exit_code
 
 
@@ -253,6 +265,7 @@ def predict(
 def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import evaluation as stage
+    from pipeline.report import stage as reports
 
     result = stage.evaluate(models, cache=cache, on=on, out=out, device=device)
     shown.show_scores(result, stage.HELD_OUT.get(on, "recordings of the cache"))
@@ -260,6 +273,9 @@ def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, 
         shown.show_known(result)
     for picture in result.pictures:
         say(f"Picture: {picture}")
+    if out:
+        is_run = (out / RECORD).exists()  # whose folder says how it was trained
+        reports.make_or_warn(out, say, **({} if is_run else {"cache": cache, "models": models}))
     return DONE
 
 

@@ -27,18 +27,22 @@ def imports(path: Path) -> set[str]:
         ("cache", ["torch", "pipeline"]),
         (
             "pipeline/preprocess",
-            ["torch", "pipeline.train", "pipeline.predict", "pipeline.model", "pipeline.tables", "pipeline.export"],
+            ["torch", *(f"pipeline.{room}" for room in ("train", "predict", "model", "tables", "export", "report"))],
         ),
         (
             "pipeline/train",
-            ["pipeline.preprocess", "pipeline.predict", "pipeline.tables", "pipeline.export", "av", "decord"],
+            [*(f"pipeline.{room}" for room in ("preprocess", "predict", "tables", "export", "report")), "av", "decord"],
         ),
-        ("pipeline/model", ["pipeline.preprocess", "pipeline.train", "pipeline.predict", "pipeline.tables"]),
-        ("pipeline/predict", ["pipeline.tables", "pipeline.export"]),
+        (
+            "pipeline/model",
+            [f"pipeline.{room}" for room in ("preprocess", "train", "predict", "tables", "export", "report")],
+        ),
+        ("pipeline/predict", ["pipeline.tables", "pipeline.export", "pipeline.report"]),
+        ("pipeline/report", ["av", "decord", "pipeline.preprocess", "pipeline.demo", "pipeline.tuning"]),
         ("pipeline/export", ["torch", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning"]),
         (
             "pipeline/tables",
-            ["torch", "av", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning", "pipeline.export"],
+            ["torch", "av", "decord", *(f"pipeline.{room}" for room in ("model", "demo", "tuning", "export", "report"))],
         ),
         ("pipeline/demo", ["torch", "pipeline.preprocess", "pipeline.train", "pipeline.predict"]),
         ("", ["pipeline.cli"]),

@@ -99,6 +99,7 @@ def flags_of(command: str) -> set[str]:
             | {"--workers", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
+        ("report", {"--out", "--cache", "--help"}),
         (
             "cross-validate",
             TRAIN_FLAGS | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
@@ -109,7 +110,7 @@ def flags_of(command: str) -> set[str]:
             | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
         ),
     ],
-    ids=["preprocess", "status", "train", "run", "predict", "evaluate", "cross-validate", "tune"],
+    ids=["preprocess", "status", "train", "run", "predict", "evaluate", "report", "cross-validate", "tune"],
 )
 def test_the_flags_are_frozen(command: str, expected: set[str]) -> None:
     shown = flags_of(command)

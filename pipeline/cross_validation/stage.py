@@ -15,7 +15,7 @@ import cache as clip_cache
 from cache import Cache
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
-from pipeline.cross_validation.decided import decided_by_other_folds
+from pipeline.cross_validation.decided import DECIDED, decided_by_other_folds, save_decided
 from pipeline.cross_validation.fold import Done, Failed, Task
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
@@ -127,7 +127,7 @@ def _folds(
 def _discard_former(out: Path, tasks: Sequence[Task]) -> None:
     """No summary of a former call, and no logits of clips that are gone, may pass for this one's."""
     (out / out_of_fold.FOLDER).mkdir(exist_ok=True)
-    for name in (TABLE, SUMMARY, DECISION):
+    for name in (TABLE, SUMMARY, DECISION, DECIDED):
         (out / name).unlink(missing_ok=True)
     tested = {out_of_fold.path_of(out, *clip) for task in tasks for clip in task.clips}
     for path in (out / out_of_fold.FOLDER).glob("*.npz"):
@@ -168,4 +168,6 @@ def _decided(clips: Sequence[OutOfFold], out: Path) -> list[OutOfFold]:
     trials, labels = [clip.log_probabilities for clip in clips], [clip.labels for clip in clips]
     decision = dataclasses.asdict(fit_decision(trials, labels)) | {"class_names": list(clips[0].class_names)}
     write_text(out / DECISION, json.dumps(decision, indent=1))
-    return decided_by_other_folds(clips)
+    decided = decided_by_other_folds(clips)
+    save_decided(decided, out)
+    return decided

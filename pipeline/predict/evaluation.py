@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -20,6 +21,7 @@ from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import Strip, confusion_picture, ethograms, fps_of, learning_curves, title_of
 from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
+from pipeline.predict.scored_trials import ScoredTrial, save_all
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.data import Part
@@ -86,10 +88,14 @@ def evaluate(
     baseline = score(majority_baseline(trained.class_counts, result.trials), trained.class_names)
     decided = _decided_trials(trained, result, scored, run / SPLIT if run and on == "val" else None)
     decided_scores = score(decided, trained.class_names) if decided else None
-    pictures = _write(result, baseline, decided_scores, part, trained, run, out) if out else []
     majority = int(trained.class_counts.argmax())
     known = _known(models)
     n_known = None if known is None else len(chosen & known)
+    pictures = []
+    if out:
+        save_all(_kept(result, decided, scored, trained), out)
+        scored_on = {"part": on, "recordings": len(chosen), "known": n_known}
+        pictures = _write(result, baseline, decided_scores, part, trained, run, out, scored_on)
     return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), n_known, pictures)
 
 
@@ -145,6 +151,36 @@ def _chosen(clips: Cache, split_file: Path, on: str) -> set[str]:
     return chosen
 
 
+def _kept(
+    result: Evaluation, decided: Sequence[TrialResult], clips: Sequence[Clip], trained: Trained
+) -> Iterator[ScoredTrial]:
+    """What is kept of each trial, for reports."""
+    for i, (clip, trial, logits) in enumerate(zip(clips, result.trials, result.logits, strict=True)):
+        yield ScoredTrial(
+            recording=clip.recording,
+            trial=clip.trial,
+            logits=logits.astype(np.float32),
+            labels=trial.labels.astype(np.int64),
+            intact=np.asarray(clip.intact),
+            majority=int(trained.class_counts.argmax()),
+            class_names=trained.class_names,
+            first=clip.source["crop_start"],
+            fps=clip.fps,
+            decided=decided[i].pred.astype(np.int64) if decided else None,
+            keypoint_names=clip.keypoint_names,
+            error_px=_error_px(trial),
+        )
+
+
+def _error_px(trial: TrialResult) -> np.ndarray | None:
+    """(T,K,2) float32: predicted less true place in pixels of the original video, NaN where it is not visible."""
+    if trial.xy_pred is None:
+        return None
+    size = np.array([trial.geometry.width, trial.geometry.height])
+    difference = trial.geometry.from_square(trial.xy_pred) - trial.geometry.from_square(trial.xy_true)
+    return np.where(trial.visible[..., None], difference * size, np.nan).astype(np.float32)
+
+
 def _write(
     result: Evaluation,
     baseline: Scores,
@@ -153,6 +189,7 @@ def _write(
     trained: Trained,
     run: Path | None,
     out: Path,
+    scored_on: dict[str, Any],
 ) -> list[Path]:
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
     kp_loss = None if math.isnan(result.kp_loss) else result.kp_loss
@@ -160,6 +197,7 @@ def _write(
     record: dict[str, Any] = losses_found | {"model": result.scores.as_dict(), "majority": baseline.as_dict()}
     if decided:
         record["decided"] = decided.as_dict()
+    record["scored_on"] = scored_on
     write_text(out / SCORES, json.dumps(record, indent=1, allow_nan=False))
     strips = [
         Strip(title_of(c), t.pred, t.labels, c.source["crop_start"])

@@ -39,8 +39,8 @@ def from_predictions(folder: Path, *, leave_out_bad: bool = False) -> Source:
     left_out: list[tuple[str, int, str]] = []
     for file in files:
         try:
-            trials.append(_predicted(file, class_names or _class_names(file), clips.get(file.name)))
-            class_names = class_names or _class_names(file)
+            trials.append(_predicted(file, class_names or read_class_names(file), clips.get(file.name)))
+            class_names = class_names or read_class_names(file)
         except SourceError as error:
             if not leave_out_bad:
                 raise
@@ -68,7 +68,7 @@ def _notes(folder: Path, files: list[Path]) -> list[str]:
     ]
 
 
-def _class_names(file: Path) -> tuple[str, ...]:
+def read_class_names(file: Path) -> tuple[str, ...]:
     columns = _columns(file)
     names = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
     if not names or not {"Frame", "Action", "Time_s"} <= set(columns):
@@ -96,7 +96,7 @@ def _unreadable(file: Path, error: Exception) -> SourceError:
 
 
 def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> Trial:
-    if (found := _class_names(file)) != class_names:
+    if (found := read_class_names(file)) != class_names:
         raise SourceError(
             f"{file}: its classes are {', '.join(found)}, of other tables {', '.join(class_names)}; "
             "predict all of them with one model"
@@ -109,13 +109,13 @@ def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> T
     if unknown := sorted(set(table["Action"]) - set(ids)):
         raise SourceError(f"{file}: Action {unknown[0]!r} is none of {', '.join(class_names)}")
     labels = table["Action"].map(ids).to_numpy(np.int64)
-    recording, number = (clip.recording, clip.trial) if clip else _names(file)
+    recording, number = (clip.recording, clip.trial) if clip else names_of(file)
     fps = clip.fps if clip else _rate(table["Time_s"].to_numpy(float))
     stim_frame = clip.stim_frame if clip else None
     return Trial(recording, number, labels, labels >= 0, fps, int(frames[0]), stim_frame, file=file)
 
 
-def _names(file: Path) -> tuple[str, int]:
+def names_of(file: Path) -> tuple[str, int]:
     """Recording and trial, of prediction_<video file name>_<trial>.csv."""
     named = _named(file)
     if named is None:

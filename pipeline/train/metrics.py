@@ -142,16 +142,16 @@ def segment_f1(labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: fl
     0.5). Unlabelled frames are taken out of both, and so break bouts. NaN where neither has a bout.
     """
     n_classes = 1 + max((int(ids.max()) for ids in [*labels, *pred] if len(ids)), default=0)
-    matched, total = segment_counts(labels, pred, iou, n_classes)
-    return float(_ratio(2 * matched.sum(), total.sum()))
+    found, total = segment_counts(labels, pred, iou, n_classes)
+    return float(_ratio(2 * found.sum(), total.sum()))
 
 
 def segment_f1_per_class(
     labels: Sequence[np.ndarray], pred: Sequence[np.ndarray], iou: float, n_classes: int
 ) -> np.ndarray:
     """segment_f1 of each class alone, (N,); NaN for a class without a bout in the truth and in the prediction."""
-    matched, total = segment_counts(labels, pred, iou, n_classes)
-    return _ratio(2 * matched, total)
+    found, total = segment_counts(labels, pred, iou, n_classes)
+    return _ratio(2 * found, total)
 
 
 def segment_counts(
@@ -163,14 +163,14 @@ def segment_counts(
     """
     if not 0 < iou <= 1:
         raise MetricsError(f"IoU threshold {iou}: expected a value above 0 and up to 1")
-    matched, total = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
+    found, total = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
     for labels_T, pred_T in zip(labels, pred, strict=True):
         confusion(labels_T, pred_T, n_classes)  # checks lengths and ids
         true_bouts = bouts.find(labels_T)
         pred_bouts = bouts.find(np.where(labels_T == UNLABELLED, UNLABELLED, pred_T))
-        np.add.at(matched, _matched_classes(true_bouts, pred_bouts, iou), 1)
+        np.add.at(found, [true_bouts[i].class_id for i, _ in matched(true_bouts, pred_bouts, iou)], 1)
         np.add.at(total, [bout.class_id for bout in [*true_bouts, *pred_bouts]], 1)
-    return matched, total
+    return found, total
 
 
 def keypoint_mae(trials: Sequence[TrialResult]) -> tuple[float, float]:
@@ -202,19 +202,22 @@ def _errors(trial: TrialResult) -> np.ndarray:
     return np.abs(difference.astype(np.float64))
 
 
-def _matched_classes(true_bouts: Sequence[bouts.Bout], pred_bouts: Sequence[bouts.Bout], iou: float) -> list[int]:
-    """The class of each pair in a largest one-to-one matching of bouts of the same class."""
+def matched(
+    true_bouts: Sequence[bouts.Bout], pred_bouts: Sequence[bouts.Bout], iou: float, *, any_class: bool = False
+) -> list[tuple[int, int]]:
+    """Index pairs of a largest one-to-one matching at IoU >= iou, of bouts of one class (any_class: of whatever)."""
     pairs = [
         (i, j)
         for i, j in bouts.overlapping(true_bouts, pred_bouts)
-        if true_bouts[i].class_id == pred_bouts[j].class_id and bouts.iou(true_bouts[i], pred_bouts[j]) >= iou
+        if (any_class or true_bouts[i].class_id == pred_bouts[j].class_id)
+        and bouts.iou(true_bouts[i], pred_bouts[j]) >= iou
     ]
     if not pairs:
         return []
     rows, columns = np.array(pairs).T
     graph = coo_array((np.ones(len(pairs)), (rows, columns)), (len(true_bouts), len(pred_bouts))).tocsr()
     partners = maximum_bipartite_matching(graph, perm_type="column")
-    return [bout.class_id for bout, partner in zip(true_bouts, partners, strict=True) if partner >= 0]
+    return [(i, int(partner)) for i, partner in enumerate(partners) if partner >= 0]
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
