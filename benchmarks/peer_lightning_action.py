@@ -217,6 +217,7 @@ def train_ours(task: dict[str, Any], run: Path) -> dict[str, Any]:
     import torch
 
     import cache as clip_cache
+    from pipeline.console import Bar
     from pipeline.model.tcn import receptive_field
     from pipeline.model.trained import load_trained
     from pipeline.predict.stage import predict_clip
@@ -243,13 +244,20 @@ def train_ours(task: dict[str, Any], run: Path) -> dict[str, Any]:
         if line.startswith("Epoch "):
             began.append(time.perf_counter())
 
-    def progress(what: str, done: float, of: int) -> None:
-        if done == of:
-            stepped.append(time.perf_counter())
-            steps.append(of)
+    class Watch(Bar):
+        """The steps of an epoch, instead of the epochs."""
+
+        @property
+        def below(self) -> Bar:
+            return self
+
+        def __call__(self, what: str, done: float, total: int) -> None:
+            if what != "epochs" and done == total:
+                stepped.append(time.perf_counter())
+                steps.append(total)
 
     clips = Path(task["cache"])
-    outcome = train(settings, cache=clips, out=run / "model", say=say, progress=progress)
+    outcome = train(settings, cache=clips, out=run / "model", say=say, progress=Watch())
     peak = peak_mb()
     for which, name in (("best", BEST), ("last", LAST)):
         trained = load_trained(run / "model" / name)

@@ -16,10 +16,11 @@ from recordings import first_linked
 
 import cache as clip_cache
 from cache import index
+from pipeline.console import Bar
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
-from pipeline.train import stage
 from pipeline.train.data import prepare
+from pipeline.train.loop import Loop
 
 # What a trainer does until it holds a batch, in a process of its own. A: of windows anywhere in the cache; B: after all
 # keypoints and labels were read and the split was made, as `pipeline train` does.
@@ -96,12 +97,12 @@ def frames(folder: Path, work: Path, img_size: int, parts: Sequence[int]) -> Non
         preprocess(PreprocessSettings(img_size=img_size), **given)
         preprocess_s.append(time.perf_counter() - started)
         settings = TrainSettings(warmup_epochs=0, train_T=60)
-        loop = stage._Loop(
+        loop = Loop(
             settings,
             prepare(clip_cache.open(cache), settings, print_nothing),
             some,
             print_nothing,
-            None,
+            Bar(),
             Keep.DISK,
             None,
         )

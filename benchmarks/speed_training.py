@@ -11,10 +11,12 @@ import measure
 import torch
 
 import cache as clip_cache
+from pipeline.console import Bar
 from pipeline.model.infer import pick_device
 from pipeline.model.threads import threads_for
 from pipeline.settings import Keep, TrainSettings
-from pipeline.train import losses, stage
+from pipeline.train import loop as training
+from pipeline.train import losses
 from pipeline.train.augment import augment
 from pipeline.train.data import prepare
 from pipeline.train.stream import Stream
@@ -76,16 +78,16 @@ def _epochs(settings: TrainSettings, cache: Path, work: Path, kept: Keep, rounds
     waits = []
 
     def with_loader() -> None:
-        stage.Stream = Stream
+        training.Stream = Stream
         waits.append(loop._train(0)[1])
         _synchronize(loop.device)
 
     def resident() -> None:
-        stage.Stream = _Resident
+        training.Stream = _Resident
         loop._train(0)
         _synchronize(loop.device)
 
-    windows = stage.plan_epoch(data.labels, settings.train_T, loop.data.boost, settings.seed, 0)
+    windows = training.plan_epoch(data.labels, settings.train_T, loop.data.boost, settings.seed, 0)
     with Stream(
         data.clips, data.data, windows, settings.batch_size, loop.device, with_frames=loop.network.encoder is not None
     ) as stream:
@@ -95,7 +97,7 @@ def _epochs(settings: TrainSettings, cache: Path, work: Path, kept: Keep, rounds
             with_loader()  # also fills what is kept
             waits.clear()
             found = measure.interleave({"resident": resident, "loader": with_loader}, rounds)
-    stage.Stream = Stream
+    training.Stream = Stream
     shares = [wait / seconds * 100 for wait, seconds in zip(waits, found["loader"], strict=True)]
     rates = [n_frames / seconds for seconds in found["loader"]]
     return [
@@ -105,9 +107,9 @@ def _epochs(settings: TrainSettings, cache: Path, work: Path, kept: Keep, rounds
     ]
 
 
-def _loop(settings: TrainSettings, cache: Path, work: Path, kept: Keep) -> stage._Loop:
+def _loop(settings: TrainSettings, cache: Path, work: Path, kept: Keep) -> training.Loop:
     data = prepare(clip_cache.open(cache), settings, lambda line: None)
-    return stage._Loop(settings, data, work, lambda line: None, None, kept, None)
+    return training.Loop(settings, data, work, lambda line: None, Bar(), kept, None)
 
 
 def _augmentation(settings: TrainSettings, cache: Path, rounds: int) -> list[str]:
@@ -133,7 +135,7 @@ def _steps(settings: TrainSettings, cache: Path, *, compiled: bool = False):
     data = loop.data.train
     if compiled:
         loop.network.encoder.compile()
-    windows = stage.plan_epoch(data.labels, settings.train_T, loop.data.boost, settings.seed, 0)
+    windows = training.plan_epoch(data.labels, settings.train_T, loop.data.boost, settings.seed, 0)
     with Stream(data.clips, data.data, windows[: settings.batch_size], settings.batch_size, loop.device) as stream:
         batch = next(iter(stream))
     seeds = iter(range(10**9))

@@ -28,7 +28,9 @@ from pipeline.options import (
     PruneOption,
     ResumeOption,
     StallOption,
+    TensorboardOption,
     VideosOption,
+    WandbOption,
     WorkersOption,
 )
 from pipeline.report.command import report
@@ -127,13 +129,16 @@ def train(
     force: ForceOption = False,
     keep: KeepOption = Keep.AUTO,
     profile: ProfileOption = False,
+    tensorboard: TensorboardOption = True,
+    wandb: WandbOption = False,
     flags: dict[str, Any],
 ) -> int:
     """A cache -> a model, its scores and pictures. Up to date: nothing is done; interrupted: it goes on."""
     from pipeline import jobs
 
     settings = _settings(TrainSettings, config, flags)
-    return jobs.train(settings, cache=cache, out=out, how=jobs.HowToTrain(resume, force, keep, profile))
+    how = jobs.HowToTrain(resume, force, keep, profile, jobs.Follow(tensorboard, wandb))
+    return jobs.train(settings, cache=cache, out=out, how=how)
 
 
 @app.command()
@@ -150,6 +155,8 @@ def run(
     force: ForceOption = False,
     keep: KeepOption = Keep.AUTO,
     profile: ProfileOption = False,
+    tensorboard: TensorboardOption = True,
+    wandb: WandbOption = False,
     prune: PruneOption = False,
     workers: WorkersOption = None,
     stall_timeout: StallOption = STALL_S,
@@ -166,7 +173,7 @@ def run(
         out=out,
         folders=jobs.Folders(videos, annotations, dlc),
         how=jobs.How(workers, stall_timeout, prune),
-        training=jobs.HowToTrain(resume, force, keep, profile),
+        training=jobs.HowToTrain(resume, force, keep, profile, jobs.Follow(tensorboard, wandb)),
     )
 
 
@@ -183,14 +190,17 @@ def cross_validate(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
+    tensorboard: TensorboardOption = True,
+    wandb: WandbOption = False,
     flags: dict[str, Any],
 ) -> int:
     """A model per fold, scored on recordings that it never saw. Interrupted: the same command goes on."""
     from pipeline import jobs as commands
 
     settings = _settings(TrainSettings, config, flags)
+    follow = commands.Follow(tensorboard, wandb)
     return commands.cross_validate(
-        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
+        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep, follow=follow
     )
 
 
@@ -206,12 +216,15 @@ def tune(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
+    tensorboard: TensorboardOption = True,
+    wandb: WandbOption = False,
     flags: dict[str, Any],
 ) -> int:
     """Looks for better settings by cross-validating some. The settings that are given hold where none are searched."""
     from pipeline import jobs as commands
 
     how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "jobs": jobs, "keep": keep}
+    how["follow"] = commands.Follow(tensorboard, wandb)
     return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
 
 

@@ -12,6 +12,7 @@ from pipeline import shown
 from pipeline.console import progress_bar, say, table
 from pipeline.machine import LOWER, cores, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.train.followers import Follow
 from pipeline.train.run_folder import RECORD, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
@@ -49,6 +50,7 @@ class HowToTrain:
     force: bool
     keep: Keep
     profile: bool
+    follow: Follow
 
 
 def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, how: How) -> int:
@@ -139,7 +141,8 @@ def run(
     from pipeline.train import stage
 
     with memory_advice(LOWER):
-        stage.check(second, first, cache=cache, out=out, resume=training.resume, force=training.force)
+        asked: dict[str, Any] = {"resume": training.resume, "force": training.force, "follow": training.follow}
+        stage.check(second, first, cache=cache, out=out, **asked)
     code = preprocess(first, cache=cache, folders=folders, how=how)
     return max(code, train(second, cache=cache, out=out, how=training))
 
@@ -171,15 +174,23 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
 
 
 def cross_validate(
-    settings: TrainSettings, *, cache: Path, out: Path, folds: int, fold_file: Path | None, jobs: int, keep: Keep
+    settings: TrainSettings,
+    *,
+    cache: Path,
+    out: Path,
+    folds: int,
+    fold_file: Path | None,
+    jobs: int,
+    keep: Keep,
+    follow: Follow,
 ) -> int:
     """`pipeline cross-validate`: a model per fold, and what they say of the recordings that they never saw."""
     from pipeline.cross_validation import stage
     from pipeline.report import stage as reports
 
-    found = stage.cross_validate(
-        settings, cache=cache, out=out, n_folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
-    )
+    how: dict[str, Any] = {"n_folds": folds, "fold_file": fold_file, "jobs": jobs, "keep": keep, "follow": follow}
+    with progress_bar() as progress:
+        found = stage.cross_validate(settings, cache=cache, out=out, **how, progress=progress)
     if found.summary:
         shown.show_cross_validation(found.summary)
         if found.decided:
@@ -203,15 +214,16 @@ def tune(
     search: Path | None,
     jobs: int,
     keep: Keep,
+    follow: Follow,
 ) -> int:
     """`pipeline tune`: cross-validation of several settings, and a table of the best of them."""
     from pipeline.tuning import stage
     from pipeline.tuning.search import DEFAULT, read_search
 
     space = read_search(search) if search else DEFAULT
-    found = stage.tune(
-        settings, cache=cache, out=out, n_trials=trials, n_folds=folds, search=space, jobs=jobs, keep=keep
-    )
+    how: dict[str, Any] = {"n_trials": trials, "n_folds": folds, "jobs": jobs, "keep": keep, "follow": follow}
+    with progress_bar() as progress:
+        found = stage.tune(settings, cache=cache, out=out, search=space, **how, progress=progress)
     shown.show_trials(found)
     if found[0].score is None:
         return FAILED

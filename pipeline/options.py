@@ -38,4 +38,8 @@ KeepOption = Annotated[
     typer.Option("--keep", help="where frames stay between epochs; auto: the device or memory, where there is room"),
 ]
 ProfileOption = Annotated[bool, typer.Option("--profile", help="trace some steps into OUT/profile.json")]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard/--no-tensorboard", help="write a log of every epoch into OUT/tensorboard")
+]
+WandbOption = Annotated[bool, typer.Option("--wandb", help="also send it to Weights & Biases (the extra wandb)")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]

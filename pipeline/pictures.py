@@ -52,12 +52,18 @@ def ethograms(strips: Iterable[Strip], class_names: Sequence[str], folder: Path,
     left, paths = iter(strips), list[Path]()
     while page := list(islice(left, _ROWS_PER_PICTURE)):
         path = folder / f"ethogram_{len(paths) + 1}.png"
-        _ethogram(page, class_names, fps).savefig(path, dpi=130)
+        ethogram_figure(page, class_names, fps).savefig(path, dpi=130)
         paths.append(path)
     return paths
 
 
 def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> Path:
+    """`confusion_figure` as a file."""
+    confusion_figure(confusion, class_names).savefig(path, dpi=130)
+    return path
+
+
+def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Confusion matrix in frames (rows: true), coloured by the share of the true class."""
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = 1.6 + 0.75 * len(class_names)
@@ -72,8 +78,7 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str], path: P
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    figure.savefig(path, dpi=130)
-    return path
+    return figure
 
 
 def learning_curves(history: pd.DataFrame, path: Path) -> Path:
@@ -112,7 +117,8 @@ def _curve(axes: Axes, history: pd.DataFrame, column: str, **style: Any) -> None
         axes.plot(history["epoch"], history[column], marker=marker, markersize=4, clip_on=False, **style)
 
 
-def _ethogram(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -> Figure:
+def ethogram_figure(strips: Sequence[Strip], class_names: Sequence[str], fps: float) -> Figure:
+    """A row per trial, people's labels over predicted ones."""
     longest = max(strip.start + len(strip.pred) for strip in strips)
     colours = class_colours(len(class_names))
     colour_map = ListedColormap(["#ffffff", *colours])

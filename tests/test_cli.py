@@ -40,7 +40,8 @@ TRAIN_FLAGS = {
     "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",
     "--ema-decay", "--amp", "--device",
 }  # fmt: skip
-HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"}
+FOLLOW_FLAGS = {"--tensorboard", "--wandb"}
+HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"} | FOLLOW_FLAGS
 
 
 ROOT = Path(__file__).parents[1]
@@ -102,11 +103,14 @@ def flags_of(command: str) -> set[str]:
         ("report", {"--out", "--cache", "--help"}),
         (
             "cross-validate",
-            TRAIN_FLAGS | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
+            TRAIN_FLAGS
+            | FOLLOW_FLAGS
+            | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
         ),
         (
             "tune",
             TRAIN_FLAGS
+            | FOLLOW_FLAGS
             | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
         ),
     ],

@@ -15,7 +15,7 @@ from pipeline.pictures import Strip
 def test_a_cropped_trial_stands_at_its_own_time() -> None:
     """345 labels of the crop [15:360] begin at 0.5 s of the trial, not at 0."""
     strips = [Strip("a", np.zeros(345, int), np.zeros(345, int), 15), Strip("b", np.zeros(360, int))]
-    axes = pictures._ethogram(strips, ["rest", "walk"], 30.0).axes[0]
+    axes = pictures.ethogram_figure(strips, ["rest", "walk"], 30.0).axes[0]
     spans = [tuple(image.get_extent()[:2]) for image in axes.images]
     assert spans == [pytest.approx((0.5, 12)), pytest.approx((0.5, 12)), pytest.approx((0, 12))]
     assert axes.get_xlim() == (0, 12)

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.machine import LOWER, memory_advice
 from pipeline.predict import evaluation as scoring
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import stage as training
+from pipeline.train.followers import Follow
 from pipeline.train.run_folder import HISTORY, write_text
 
 TEST = "test"
@@ -23,7 +25,6 @@ TEST = "test"
 SCORED = "scored.json"
 
 Say = Callable[[str], None]
-Progress = Callable[[str, float, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Task:
     cache: Path
     out: Path
     keep: Keep
+    follow: Follow
 
     @property
     def folder(self) -> Path:
@@ -44,11 +46,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """seconds: of all epochs, those before an interruption too."""
+    """seconds: of all epochs, those before an interruption too. fresh: an earlier call had trained it."""
 
     fold: int
     best_epoch: int
     seconds: float
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Failed:
     reason: str
 
 
-def attempt(task: Task, say: Say, progress: Progress | None = None) -> Done | Failed:
+def attempt(task: Task, say: Say, progress: Bar | None = None) -> Done | Failed:
     """`work`, where nothing that one fold meets ends the others."""
     try:
         with memory_advice(LOWER):
@@ -70,10 +73,16 @@ def attempt(task: Task, say: Say, progress: Progress | None = None) -> Done | Fa
         return Failed(task.fold, kind + lines[0])
 
 
-def work(task: Task, say: Say, progress: Progress | None = None) -> Done:
+def work(task: Task, say: Say, progress: Bar | None = None) -> Done:
     """Trains and scores; what of it is done already is left alone. Raises what training and scoring raise."""
     outcome = training.train(
-        task.settings, cache=task.cache, out=task.folder, keep=task.keep, say=say, progress=progress
+        task.settings,
+        cache=task.cache,
+        out=task.folder,
+        keep=task.keep,
+        follow=task.follow,
+        say=say,
+        progress=progress,
     )
     scored = task.folder / TEST / SCORED
     kept = [scored, *(out_of_fold.path_of(task.out, *clip) for clip in task.clips)]
@@ -82,7 +91,7 @@ def work(task: Task, say: Say, progress: Progress | None = None) -> Done:
         seconds = float(pd.read_csv(task.folder / HISTORY)["seconds"].sum())
         write_text(scored, json.dumps({"best_epoch": outcome.best_epoch, "seconds": seconds}))
         say(f"[info] scores on its test recordings: {task.folder / TEST / scoring.SCORES}")
-    return Done(task.fold, **json.loads(scored.read_text(encoding="utf-8")))
+    return Done(task.fold, **json.loads(scored.read_text(encoding="utf-8")), fresh=outcome.state == "fresh")
 
 
 def _score(task: Task, model: Path) -> None:

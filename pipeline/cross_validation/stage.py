@@ -13,6 +13,7 @@ import numpy as np
 
 import cache as clip_cache
 from cache import Cache
+from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
 from pipeline.cross_validation.decided import DECIDED, decided_by_other_folds, save_decided
@@ -25,6 +26,7 @@ from pipeline.settings import Keep, TrainSettings
 from pipeline.train.data import Part, check_settings, label_counts
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
+from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split
@@ -53,6 +55,8 @@ def cross_validate(
     fold_file: Path | None = None,
     jobs: int = 1,
     keep: Keep = Keep.AUTO,
+    follow: Follow = NOBODY,
+    progress: Bar | None = None,
 ) -> CrossValidation:
     """Trains and scores a model per fold in OUT/fold-<k>, and writes what they say together.
 
@@ -61,6 +65,7 @@ def cross_validate(
     Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike.
     """
     _check(settings, cache, out)
+    check_follow(follow)
     clips = clip_cache.open(cache)
     check_settings(settings, clips.class_names)
     pick_device(settings.device)
@@ -75,9 +80,9 @@ def cross_validate(
         save_split(split, split_file)
         tested = tuple((clip.recording, clip.trial) for clip in clips if clip.recording in split.test)
         of_fold = dataclasses.replace(settings, split_file=str(split_file))
-        tasks.append(Task(fold, of_fold, tested, cache, out, keep))
+        tasks.append(Task(fold, of_fold, tested, cache, out, keep, follow))
     _discard_former(out, tasks)
-    results = list(work_all(tasks, jobs))
+    results = list(work_all(tasks, jobs, progress or Bar()))
     done = {result.fold: result for result in results if isinstance(result, Done)}
     failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
     tasks = [task for task in tasks if task.fold in done]

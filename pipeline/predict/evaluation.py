@@ -19,13 +19,14 @@ from cache import Cache, Clip
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
-from pipeline.pictures import Strip, confusion_picture, ethograms, fps_of, learning_curves, title_of
+from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
 from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
 from pipeline.predict.scored_trials import ScoredTrial, save_all
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.data import Part
 from pipeline.train.decide import cross_fitted
+from pipeline.train.figures import strips_of
 from pipeline.train.metrics import Scores, TrialResult, majority_baseline, score
 from pipeline.train.run_folder import HISTORY, PICTURES, SPLIT, write_text
 from pipeline.train.split import SplitError, read_split
@@ -199,10 +200,7 @@ def _write(
         record["decided"] = decided.as_dict()
     record["scored_on"] = scored_on
     write_text(out / SCORES, json.dumps(record, indent=1, allow_nan=False))
-    strips = [
-        Strip(title_of(c), t.pred, t.labels, c.source["crop_start"])
-        for c, t in zip(part.clips, result.trials, strict=True)
-    ]
+    strips = strips_of(part.clips, result.trials)
     pictures = ethograms(strips, trained.class_names, out / PICTURES, fps_of(part.clips))
     confusion = out / PICTURES / "confusion.png"
     pictures.append(confusion_picture(result.scores.confusion, trained.class_names, confusion))

@@ -23,10 +23,14 @@ def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) 
 
 
 def history_row(
-    epoch: int, shown: float, seconds: float, waited_s: float, on_train: Evaluation, on_val: Evaluation
+    epoch: int, lr: float, shown: float, seconds: float, waited_s: float, on_train: Evaluation, on_val: Evaluation
 ) -> dict[str, float]:
-    """The epoch's row of history.csv. shown: the mean loss as trained on, with augmentation and boosting."""
+    """The epoch's row of history.csv.
+
+    lr: the learning rate of its last step. shown: the mean loss as trained on, with augmentation and boosting.
+    """
     row: dict[str, float] = {"epoch": epoch + 1, "shown_loss": shown, "seconds": seconds, "waited_s": waited_s}
+    row["lr"] = lr
     for part, result in (("train", on_train), ("val", on_val)):
         row |= {f"{part}_loss": result.loss, f"{part}_action_loss": result.action_loss}
         row |= {f"{part}_kp_loss": result.kp_loss, f"{part}_cross_entropy": result.cross_entropy}

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import cache as clip_cache
+from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings, checked
+from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
 from pipeline.tuning.search import Range, Search
 
@@ -46,6 +48,8 @@ def tune(
     search: Search,
     jobs: int = 1,
     keep: Keep = Keep.AUTO,
+    follow: Follow = NOBODY,
+    progress: Bar | None = None,
 ) -> list[Trial]:
     """Until n_trials are finished, those of former calls among them; all finished trials, the best first.
 
@@ -53,6 +57,8 @@ def tune(
     Raises SettingsError without Optuna, RunError for a folder of something else, and what cross_validate does.
     """
     optuna = _optuna()
+    check_follow(follow)
+    progress = progress or Bar()
     if holds_files(out) and not (out / STUDY).exists():
         raise RunError(f"--out {out}: holds files that are not of a tuning; choose an empty or a new folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +67,7 @@ def tune(
     )
     _check_same(study, settings, search, n_folds, cache)
     _take_up(study)
+    progress.found_done("trials", len(_finished(study)), n_trials)
     while len(_finished(study)) < n_trials:
         # Another seed each time: a sampler that was made anew would draw again what it drew first.
         study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + len(study.trials)) % 2**32)
@@ -73,7 +80,8 @@ def tune(
             found = cross_validate(
                 # The score is that of the arg-max: no decision layer is fitted.
                 checked(dataclasses.replace(settings, **changed, decision=False)),
-                cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep,
+                cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep, follow=follow,
+                progress=progress.below,
             )  # fmt: skip
         except SettingsError as error:  # of these values together; asked for again they would fail again
             trial.set_user_attr("reason", str(error))
@@ -85,6 +93,7 @@ def tune(
         else:
             study.tell(trial, found.summary.macro.mean)
         _write_best(study, settings, out)
+        progress("trials", len(_finished(study)), n_trials)
     return _trials(study)
 
 

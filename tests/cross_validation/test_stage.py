@@ -23,6 +23,7 @@ from pipeline.predict.models import load_models
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep
 from pipeline.train import stage as training
+from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
 from tests_support import CLASSES, small_clip, write_recording
@@ -60,7 +61,7 @@ def pose_only(quick):
 
 
 def call(settings, cache: Path, out: Path, **options) -> int:
-    options = {"folds": 3, "fold_file": None, "jobs": 1, "keep": Keep.AUTO} | options
+    options = {"folds": 3, "fold_file": None, "jobs": 1, "keep": Keep.AUTO, "follow": NOBODY} | options
     return cross_validate(settings, cache=cache, out=out, **options)
 
 

@@ -17,13 +17,14 @@ import torch
 import cache as clip_cache
 from cache import CacheError
 from cache.zarr_store import ZarrReader
+from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.infer import infer
 from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
-from pipeline.train import stage
+from pipeline.train import loop, stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
 from pipeline.train.profile import TRACE
@@ -191,7 +192,7 @@ def test_the_averages_updates_are_counted_over_the_whole_run(
     small_cache: Path, quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decays: list[float] = []
-    monkeypatch.setattr(stage, "update_average", lambda average, network, decay: decays.append(decay))
+    monkeypatch.setattr(loop, "update_average", lambda average, network, decay: decays.append(decay))
     plateau = {"lr_schedule": "plateau", "use_ema": True}
     run(small_cache, tmp_path / "run", quick(epochs=2, **plateau))
     run(small_cache, tmp_path / "run", quick(epochs=3, **plateau), resume=True)
@@ -376,10 +377,10 @@ def test_unannotated_clips_are_drawn_only_where_keypoints_are_learned(quick, tmp
             write_recording(cache, f"mouse_{i}", [clip])
     rows = ["mouse_0,a,train", "mouse_1,b,train", "mouse_2,c,train", "mouse_3,d,val"]
     (tmp_path / "split.csv").write_text("\n".join(["recording,group,part", *rows]) + "\n")
-    steps = []
+    shares: list[float] = []
     settings = quick(epochs=1, batch_size=1, split_file=str(tmp_path / "split.csv"), **model)
-    run(tmp_path / "cache", tmp_path / "run", settings, progress=lambda what, done, total: steps.append((done, total)))
-    assert steps == [(i + 1, drawn) for i in range(drawn)]
+    run(tmp_path / "cache", tmp_path / "run", settings, progress=Bar(tell=shares.append))
+    assert shares == [0, *(i / drawn for i in range(1, drawn)), pytest.approx(1, abs=0.01), 1]
 
 
 def test_a_mirror_swaps_left_and_right(quick, tmp_path: Path) -> None:
@@ -440,7 +441,7 @@ def test_pose_only_recordings_need_encoder_none(quick, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason(small_cache: Path, quick, tmp_path: Path) -> None:
-    with pytest.raises(stage.TrainingError, match="no longer a finite number"):
+    with pytest.raises(loop.TrainingError, match="no longer a finite number"):
         run(small_cache, tmp_path / "run", quick(epochs=6, lr=1e30, grad_clip=0.0, warmup_epochs=0))
 
 

@@ -1,0 +1,245 @@
+"""The training loop: what lives from epoch to epoch, and the checkpoints of it.
+
+Shape suffixes: B batch, T frames, N classes, K keypoints.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.console import Bar
+from pipeline.model import checkpoint
+from pipeline.model.animals import animals
+from pipeline.model.encoder import freeze
+from pipeline.model.infer import pick_device
+from pipeline.model.network import Network
+from pipeline.model.threads import threads_for
+from pipeline.model.trained import Trained
+from pipeline.settings import Keep, TrainSettings
+from pipeline.train import losses
+from pipeline.train.augment import augment, flip_pairs
+from pipeline.train.data import Part, TrainingData, keep_frames
+from pipeline.train.epoch_report import epoch_lines, history_row
+from pipeline.train.followers import Followers
+from pipeline.train.metrics import Scores
+from pipeline.train.profile import STEPS, traced
+from pipeline.train.run_folder import BEST, HISTORY, LAST, write_text
+from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
+from pipeline.train.stream import Stream
+from pipeline.train.validate import Evaluation, evaluate
+from pipeline.train.windows import plan_epoch
+
+Say = Callable[[str], None]
+
+
+class TrainingError(ValueError):
+    """Training cannot go on; the message says why and what to try."""
+
+
+class Loop:
+    """What lives from epoch to epoch: weights, optimiser, moving average, schedule, history."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: TrainingData,
+        out: Path,
+        say: Say,
+        progress: Bar,
+        keep: Keep,
+        trace: Path | None,
+    ) -> None:
+        self.settings, self.out, self.say, self.progress, self.trace = settings, out, say, progress, trace
+        self.device = pick_device(settings.device)
+        self.data = data = keep_frames(data, keep, self.device, say)
+        torch.manual_seed(settings.seed)
+        self.network = Network(data.network_config).to(self.device)
+        tracks = [(clip.xy, clip.visible) for clip in data.train.data]
+        self.network.fit(tracks, [clip.when for clip in data.train.data])
+        self.average = copy.deepcopy(self.network) if settings.use_ema else None
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
+        self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
+        self.stopping = EarlyStopping(settings.early_stopping_patience)
+        self.history: list[dict[str, float]] = []
+        self.class_weights_N = losses.class_weights(
+            torch.from_numpy(data.class_counts), settings.class_weight_power
+        ).to(self.device)
+        self.flips = flip_pairs(data.network_config.keypoint_names)
+        self.animals = animals(data.network_config.keypoint_names)
+        self.learns_keypoints = self.network.keypoints is not None and settings.lambda_kp > 0
+
+    def run(self, followers: Followers) -> None:
+        """The epochs that are left, each told to the followers and saved."""
+        epochs = self.settings.epochs
+        self.progress("epochs", len(self.history), epochs)
+        while len(self.history) < epochs and not self.stopping.should_stop:
+            with threads_for(self.network):
+                row, on_val, better = self._epoch(len(self.history))
+            self.history.append(row)
+            write_text(self.out / HISTORY, pd.DataFrame(self.history).to_csv(index=False))
+            # Before it is saved: an epoch that a kill takes is made again, and told of again in its place.
+            followers.epoch(row, on_val, better=better)
+            self._save()
+            self.progress("epochs", len(self.history), epochs)
+        if self.stopping.should_stop and len(self.history) < epochs:
+            self.say("[info] Early stopping triggered")
+
+    def _epoch(self, epoch: int) -> tuple[dict[str, float], Evaluation, bool]:
+        """Trains and scores; the row of history.csv, the held-out scores, and whether its model is the best by them."""
+        started = time.perf_counter()
+        self.say(f"Epoch {epoch + 1}/{self.settings.epochs}")
+        shown, waited_s = self._train(epoch)
+        network = self.average or self.network
+        on_train = self._evaluate(network, self.data.train_sample)
+        on_val = self._evaluate(network, self.data.val)
+        seconds = time.perf_counter() - started
+        waited_s += on_train.waited_s + on_val.waited_s
+        macro_f1 = on_val.scores.macro_f1
+        held_out = bool(self.data.val.clips)
+        if held_out and epoch >= self.settings.warmup_epochs:
+            self.plateau.update(macro_f1)
+        for line in epoch_lines(on_train, on_val, waited_s / max(seconds, 1e-9)):
+            self.say(line)
+        lr = self.optimizer.param_groups[0]["lr"]
+        row = history_row(epoch, lr, shown, seconds, waited_s, on_train, on_val)
+        better = not held_out or self.stopping.update(macro_f1)
+        if better:
+            self._save_best(network, epoch, on_val.scores)
+        return row, on_val, better
+
+    def _train(self, epoch: int) -> tuple[float, float]:
+        """One pass over the epoch's windows; returns the mean loss as trained on, and the seconds spent waiting."""
+        settings, data = self.settings, self.data
+        windows = plan_epoch(
+            data.train.labels, settings.train_T, data.boost, settings.seed, epoch,
+            labelled_only=not self.learns_keypoints,
+        )  # fmt: skip
+        steps = math.ceil(len(windows) / settings.batch_size)
+        torch.manual_seed(_mix(settings.seed, epoch))  # dropout
+        self.network.train()
+        if self.network.encoder is not None:
+            freeze(self.network.encoder, epoch < settings.freeze_encoder_epochs)
+        total = torch.zeros((), device=self.device)
+        with_frames = self.network.encoder is not None
+        stream = Stream(
+            data.train.clips, data.train.data, windows, settings.batch_size, self.device, with_frames=with_frames
+        )
+        with stream, traced(self.trace, self.device) as step_done:
+            for step, batch in enumerate(stream):
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
+                seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
+                seen = augment(batch, settings, seeds, self.flips, self.animals)
+                # Without the keypoints' jitter, in which the picture would tremble.
+                view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
+                with _autocast(self.device, settings.amp):
+                    output = self.network(
+                        seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
+                    )
+                loss = losses.total(output, seen, self.class_weights_N, settings).total
+                self._update(loss, epoch, step)
+                if self.average:
+                    update_average(self.average, self.network, ema_decay_at(epoch * steps + step, settings.ema_decay))
+                total += loss.detach()
+                step_done()
+                self.progress.below(f"epoch {epoch + 1}", step + 1, steps)
+        if self.trace and self.trace.exists():
+            self.say(f"[info] trace of {STEPS} steps: {self.trace} (open it in Perfetto or chrome://tracing)")
+        self.trace = None
+        return float(total) / steps, stream.waited_s
+
+    def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        largest = self.settings.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), largest)
+        # Checked here, before the weights are touched: they stay those of the last good step.
+        if not torch.isfinite(norm):
+            raise TrainingError(_diverged(epoch, step))
+        self.optimizer.step()
+
+    def _evaluate(self, network: Network, part: Part) -> Evaluation:
+        return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings)
+
+    def _save_best(self, network: Network, epoch: int, scores: Scores) -> None:
+        path = self.out / BEST
+        content = self._trained(network).as_dict()
+        checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
+        why = (
+            f"better model (validation macro F1 {scores.macro_f1:.4f})" if self.data.val.clips else "this epoch's model"
+        )
+        self.say(f"[info] {why} saved: {path}")
+
+    def _save(self) -> None:
+        state = {
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "history": self.history,
+        }
+        checkpoint.save(self.out / LAST, self._trained(self.network).as_dict() | {"loop": state})
+
+    def _trained(self, network: Network) -> Trained:
+        data = self.data
+        return Trained(
+            network, data.merge.names, data.original_classes, data.merge.lookup, data.class_counts, data.preprocess,
+            dataclasses.asdict(self.settings),
+        )  # fmt: skip
+
+    def load(self) -> None:
+        """Goes on from last.pt."""
+        content = checkpoint.load(self.out / LAST, self.device)
+        state = content["loop"]
+        self.network.load_state_dict(content["weights"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.history = state["history"]
+        self.say(f"[info] goes on after epoch {len(self.history)}")
+
+
+@torch.no_grad()
+def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * network, for every weight; buffers are copied."""
+    for old, new in zip(average.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, 1 - decay)
+    for kept, now in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(now)
+
+
+def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels only: biases and norms are not drawn to 0."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _autocast(device: torch.device, amp: bool) -> torch.autocast:
+    """bfloat16 on CUDA devices that have it: its range is float32's, so losses need no scaling."""
+    enabled = amp and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _mix(*numbers: int) -> int:
+    """A 63-bit seed from several numbers, so that every epoch and sample draws its own."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _diverged(epoch: int, step: int | None = None) -> str:
+    where = f"epoch {epoch + 1}" + ("" if step is None else f", step {step + 1}")
+    return f"the loss is no longer a finite number ({where}); the checkpoints before it are whole; try a smaller --lr"
