@@ -19,6 +19,7 @@ from pipeline.options import (
     DlcOption,
     DryRunOption,
     Folder,
+    FoldsAtOnceOption,
     ForceOption,
     KeepOption,
     ModelOption,
@@ -26,9 +27,12 @@ from pipeline.options import (
     ProfileOption,
     PruneOption,
     ResumeOption,
+    SchedulerOption,
+    SlurmOption,
     StallOption,
     VideosOption,
     WorkersOption,
+    cluster_of,
 )
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
@@ -62,6 +66,8 @@ def preprocess(
     prune: PruneOption = False,
     dry_run: DryRunOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
@@ -72,7 +78,8 @@ def preprocess(
     folders = jobs.Folders(videos, annotations, dlc)
     if dry_run:
         return jobs.status(settings, cache=cache, folders=folders, run=None)
-    return jobs.preprocess(settings, cache=cache, folders=folders, how=jobs.How(workers, stall_timeout, prune))
+    how = jobs.How(cluster_of(workers, scheduler, slurm, config), stall_timeout, prune)
+    return jobs.preprocess(settings, cache=cache, folders=folders, how=how)
 
 
 @app.command()
@@ -150,6 +157,8 @@ def run(
     profile: ProfileOption = False,
     prune: PruneOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
@@ -163,7 +172,7 @@ def run(
         cache=cache,
         out=out,
         folders=jobs.Folders(videos, annotations, dlc),
-        how=jobs.How(workers, stall_timeout, prune),
+        how=jobs.How(cluster_of(workers, scheduler, slurm, config), stall_timeout, prune),
         training=jobs.HowToTrain(resume, force, keep, profile),
     )
 
@@ -178,7 +187,9 @@ def cross_validate(
     fold_file: Annotated[
         Folder, typer.Option("--fold-file", help="table of folds: recording,fold and maybe group")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    jobs: FoldsAtOnceOption = 1,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
     flags: dict[str, Any],
@@ -187,8 +198,9 @@ def cross_validate(
     from pipeline import jobs as commands
 
     settings = _settings(TrainSettings, config, flags)
+    cluster = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
     return commands.cross_validate(
-        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
+        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, cluster=cluster, keep=keep
     )
 
 
@@ -201,7 +213,9 @@ def tune(
     trials: Annotated[int, typer.Option("--trials", min=1, help="finished trials, former ones among them")] = 20,
     folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds of each trial")] = 5,
     search: Annotated[Folder, typer.Option("--search", help="TOML file of ranges and choices")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    jobs: FoldsAtOnceOption = 1,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
     flags: dict[str, Any],
@@ -209,7 +223,8 @@ def tune(
     """Looks for better settings by cross-validating some. The settings that are given hold where none are searched."""
     from pipeline import jobs as commands
 
-    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "jobs": jobs, "keep": keep}
+    cluster = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
+    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "cluster": cluster, "keep": keep}
     return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
 
 
@@ -232,6 +247,7 @@ def predict(
         bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
     ] = True,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     stall_timeout: StallOption = STALL_S,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
@@ -239,7 +255,7 @@ def predict(
     from pipeline import jobs
 
     tables: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
-    how = jobs.How(workers, stall_timeout)
+    how = jobs.How(cluster_of(workers, scheduler, False, None), stall_timeout)
     raise typer.Exit(
         jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **tables)
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import shown
+from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
-from pipeline.machine import LOWER, cores, memory_advice
+from pipeline.machine import LOWER, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train.run_folder import write_text
 
@@ -30,15 +31,11 @@ class Folders:
 
 @dataclass(frozen=True)
 class How:
-    """What changes how preprocess works, and not what comes out. workers None: one a core."""
+    """What changes how preprocess works, and not what comes out."""
 
-    workers: int | None
+    cluster: Cluster
     stall_s: float
     prune: bool = False
-
-    def options(self) -> dict[str, Any]:
-        """For `stage.preprocess`."""
-        return {"workers": cores() if self.workers is None else self.workers, "stall_s": self.stall_s}
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,8 @@ def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, h
     from pipeline.preprocess import stage
 
     started = time.perf_counter()
-    with progress_bar() as progress:
-        report = stage.preprocess(
-            settings, cache=cache, **vars(folders), **how.options(), prune=how.prune, progress=progress
-        )
+    with progress_bar() as progress, how.cluster:
+        report = stage.preprocess(settings, cache=cache, **vars(folders), **vars(how), progress=progress)
     shown.show_report(report, cache, time.perf_counter() - started)
     return report.exit_code
 
@@ -166,14 +161,15 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
 
 
 def cross_validate(
-    settings: TrainSettings, *, cache: Path, out: Path, folds: int, fold_file: Path | None, jobs: int, keep: Keep
+    settings: TrainSettings, *, cache: Path, out: Path, folds: int, fold_file: Path | None, cluster: Cluster, keep: Keep
 ) -> int:
     """`pipeline cross-validate`: a model per fold, and what they say of the recordings that they never saw."""
     from pipeline.cross_validation import stage
 
-    found = stage.cross_validate(
-        settings, cache=cache, out=out, n_folds=folds, fold_file=fold_file, jobs=jobs, keep=keep
-    )
+    with cluster:
+        found = stage.cross_validate(
+            settings, cache=cache, out=out, n_folds=folds, fold_file=fold_file, cluster=cluster, keep=keep
+        )
     if found.summary:
         shown.show_cross_validation(found.summary)
         if found.decided:
@@ -194,7 +190,7 @@ def tune(
     trials: int,
     folds: int,
     search: Path | None,
-    jobs: int,
+    cluster: Cluster,
     keep: Keep,
 ) -> int:
     """`pipeline tune`: cross-validation of several settings, and a table of the best of them."""
@@ -202,9 +198,10 @@ def tune(
     from pipeline.tuning.search import DEFAULT, read_search
 
     space = read_search(search) if search else DEFAULT
-    found = stage.tune(
-        settings, cache=cache, out=out, n_trials=trials, n_folds=folds, search=space, jobs=jobs, keep=keep
-    )
+    with cluster:
+        found = stage.tune(
+            settings, cache=cache, out=out, n_trials=trials, n_folds=folds, search=space, cluster=cluster, keep=keep
+        )
     shown.show_trials(found)
     if found[0].score is None:
         return FAILED
@@ -230,7 +227,7 @@ def predict(
     from pipeline.predict.exports import TABLES
 
     started = time.perf_counter()
-    with progress_bar() as progress:
+    with progress_bar() as progress, how.cluster:
         done = stage.predict(
             models,
             out=out,
@@ -240,7 +237,8 @@ def predict(
             dlc_scorer=dlc_scorer,
             prefer_filtered=prefer_filtered,
             decide=decide,
-            **how.options(),
+            cluster=how.cluster,
+            stall_s=how.stall_s,
             progress=progress,
         )
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)

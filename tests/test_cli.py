@@ -18,7 +18,7 @@ from tables_lab import random_lab, write_cache
 from tests_support import write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]
-HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
+HOW_FLAGS = {"--prune", "--workers", "--scheduler", "--slurm", "--stall-timeout"}
 # A flag that is taken away or renamed breaks labs' scripts: change this list only with a note for them.
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
@@ -95,17 +95,41 @@ def flags_of(command: str) -> set[str]:
                 "--help",
                 "--decision",
             }
-            | {"--workers", "--stall-timeout"},
+            | {"--workers", "--scheduler", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
         (
             "cross-validate",
-            TRAIN_FLAGS | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
+            TRAIN_FLAGS
+            | {
+                "--cache",
+                "--out",
+                "--config",
+                "--keep",
+                "--folds",
+                "--fold-file",
+                "--jobs",
+                "--scheduler",
+                "--slurm",
+                "--help",
+            },
         ),
         (
             "tune",
             TRAIN_FLAGS
-            | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
+            | {
+                "--cache",
+                "--out",
+                "--config",
+                "--keep",
+                "--folds",
+                "--trials",
+                "--search",
+                "--jobs",
+                "--scheduler",
+                "--slurm",
+                "--help",
+            },
         ),
     ],
     ids=["preprocess", "status", "train", "run", "predict", "evaluate", "cross-validate", "tune"],

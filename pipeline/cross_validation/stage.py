@@ -13,6 +13,7 @@ import numpy as np
 
 import cache as clip_cache
 from cache import Cache
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
 from pipeline.cross_validation.decided import decided_by_other_folds
@@ -51,7 +52,7 @@ def cross_validate(
     out: Path,
     n_folds: int = 5,
     fold_file: Path | None = None,
-    jobs: int = 1,
+    cluster: Cluster = IN_PROCESS,
     keep: Keep = Keep.AUTO,
 ) -> CrossValidation:
     """Trains and scores a model per fold in OUT/fold-<k>, and writes what they say together.
@@ -77,7 +78,7 @@ def cross_validate(
         of_fold = dataclasses.replace(settings, split_file=str(split_file))
         tasks.append(Task(fold, of_fold, tested, cache, out, keep))
     _discard_former(out, tasks)
-    results = list(work_all(tasks, jobs))
+    results = list(work_all(tasks, cluster))
     done = {result.fold: result for result in results if isinstance(result, Done)}
     failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
     tasks = [task for task in tasks if task.fold in done]

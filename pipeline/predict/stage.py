@@ -12,6 +12,7 @@ import pandas as pd
 
 import cache as clip_cache
 from cache import Clip
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import infer, pick_device
 from pipeline.model.trained import Trained
@@ -54,7 +55,7 @@ def predict(
     device: str = "auto",
     dlc_scorer: str | None = None,
     prefer_filtered: bool | None = None,
-    workers: int = 0,
+    cluster: Cluster = IN_PROCESS,
     stall_s: float = STALL_S,
     decide: bool = True,
     progress: Progress | None = None,
@@ -62,7 +63,7 @@ def predict(
     """Preprocesses new recordings as the model's were, and writes a table per trial, bouts and ethograms into `out`.
 
     models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has.
-    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. workers, stall_s: as
+    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. cluster, stall_s: as
     in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError.
     """
     trained = load_models(models, pick_device(device))
@@ -76,7 +77,7 @@ def predict(
         cache=out / "cache",
         videos=videos,
         dlc=dlc,
-        workers=workers,
+        cluster=cluster,
         stall_s=stall_s,
         progress=progress,
     )
