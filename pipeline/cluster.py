@@ -121,6 +121,8 @@ class Cluster:
                 else:
                     self._own = self._slurm(n_tasks) if self.slurm is not None else self._local(n_tasks)
                     self._client = Client(self._own, set_as_default=False)
+            except SettingsError:
+                raise
             except (OSError, ValueError) as error:
                 where = f"--scheduler {self.scheduler}" if self.scheduler else "workers of this machine"
                 raise ClusterError(f"{where}: cannot be reached ({error})") from None

@@ -229,7 +229,8 @@ crew.attempt = attempt
 if __name__ == "__main__":
     with Cluster(2) as cluster:
         settings = TrainSettings(**eval(sys.argv[3]))
-        found = stage.cross_validate(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), n_folds=3, cluster=cluster)
+        cache, out = map(Path, sys.argv[1:3])
+        found = stage.cross_validate(settings, cache=cache, out=out, n_folds=3, cluster=cluster)
     print(repr([[(one.fold, one.reason) for one in found.failed], found.summary.folds]))
 """
 

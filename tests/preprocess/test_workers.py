@@ -16,6 +16,7 @@ import cache as clip_cache
 from pipeline.cluster import Cluster
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings
+from tests_support import files_of
 
 SETTINGS = PreprocessSettings(img_size=64, trial_frames=30, min_frames=30)
 
@@ -33,12 +34,6 @@ def states(cache: Path, folder: Path, workers: int = 0) -> dict[str, str]:
     return {row.recording: row.state for row in report.recordings} | {
         skip.recording: skip.reason for skip in report.skipped
     }
-
-
-def files_of(cache: Path) -> dict[Path, bytes]:
-    """Every file but what says how fast it went, and the lock."""
-    files = [path for path in cache.rglob("*") if path.is_file() and path.name not in ("seen.json", ".lock")]
-    return {path.relative_to(cache): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("store", ["zarr", "hdf5"])
