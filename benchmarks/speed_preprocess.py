@@ -14,6 +14,7 @@ from recordings import linked
 
 import cache as clip_cache
 from cache import Geometry
+from pipeline.cluster import Cluster
 from pipeline.preprocess.probe import probe
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings
@@ -50,13 +51,14 @@ def _three_times(work: Path, folder: Path) -> Path:
 def _preprocess(work: Path, folder: Path, img_size: int, workers: int, **settings: str) -> Path:
     cache = work / "cache_of_preprocess"
     shutil.rmtree(cache, ignore_errors=True)
-    report = preprocess(
-        PreprocessSettings(img_size=img_size, **settings),
-        cache=cache,
-        videos=folder / "Videos",
-        annotations=folder / "Annotations",
-        workers=workers,
-    )
+    with Cluster(workers) as cluster:
+        report = preprocess(
+            PreprocessSettings(img_size=img_size, **settings),
+            cache=cache,
+            videos=folder / "Videos",
+            annotations=folder / "Annotations",
+            cluster=cluster,
+        )
     if report.n_bad:
         sys.exit(f"preprocess left something out: {report.skipped}")
     return cache

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +22,8 @@ from cache.zarr_store import ZarrReader, ZarrWriter
 COPY_FRAMES = 360  # frames in memory when they are copied from one recording to another
 
 _number = itertools.count()
+# Not as long as some clusters name their machines: a file's name has 255 bytes.
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,9 @@ class Writer:
     ) -> None:
         self._recording = recording
         self._take = take
-        # The process in its name: one that outlives its killed cache writer never writes into the next one's files.
+        # Machine and process in its name: one that outlives its killed cache writer never writes into the next's files.
         # The number: names that a file system, or being cut to its length, makes one are still apart.
-        mark = f"{_mark(os.getpid())}{next(_number)}-"
+        mark = f"{index.TEMPORARY}{_HOST}-{os.getpid()}-{next(_number)}-"
         self._temporary = recordings / (mark + file_name(recording, FORMATS[store].suffix))
         delete(self._temporary)
         self._compression = compression_of(store, compression)
@@ -130,16 +134,6 @@ class Writer:
         """Forget the recording; an earlier version in the cache stays."""
         self._arrays.close()
         delete(self._temporary)
-
-
-def discard_left_by(pid: int | None, recordings: Path) -> None:
-    """Delete what a process that is gone left half made in the folder `recordings` of a cache."""
-    for path in list(recordings.glob(f"{_mark(pid)}*")):
-        delete(path)
-
-
-def _mark(pid: int | None) -> str:
-    return f"{index.TEMPORARY}{pid}-"
 
 
 def _check(meta: RecordingMeta, recording: str, frames_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:

@@ -78,7 +78,8 @@ class CacheWriter:
         if (self.path / index.INDEX_FILE).exists():
             self._written = index.read_index(self.path)
         committed = self._written or index.Index({}, {}, ())
-        for path in [*self.recordings_folder.glob(f"{index.TEMPORARY}*"), *index.left_behind(self.path)]:
+        self.discard_unfinished()
+        for path in index.left_behind(self.path):
             delete(path)
         if self._written is not None and not index.is_said(self.path, self._written.skipped):
             self._written = None  # killed between the index and the table that says the same: both are written again
@@ -137,6 +138,11 @@ class CacheWriter:
         if rows[0] != rows[1] or old.fingerprints != meta.fingerprints:
             raise ValueError(f"recording {meta.recording}: other clips or fingerprints need a new version")
         self.recordings[meta.recording] = meta
+
+    def discard_unfinished(self) -> None:
+        """Delete what processes that are gone left half made, and what nobody took."""
+        for path in self.recordings_folder.glob(f"{index.TEMPORARY}*"):
+            delete(path)
 
     def commit(self) -> None:
         """Make what was written, removed and skipped so far what readers see."""

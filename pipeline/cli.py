@@ -20,6 +20,7 @@ from pipeline.options import (
     DlcOption,
     DryRunOption,
     Folder,
+    FoldsAtOnceOption,
     ForceOption,
     KeepOption,
     ModelOption,
@@ -27,11 +28,14 @@ from pipeline.options import (
     ProfileOption,
     PruneOption,
     ResumeOption,
+    SchedulerOption,
+    SlurmOption,
     StallOption,
     TensorboardOption,
     VideosOption,
     WandbOption,
     WorkersOption,
+    cluster_of,
 )
 from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
@@ -66,6 +70,8 @@ def preprocess(
     prune: PruneOption = False,
     dry_run: DryRunOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
@@ -76,7 +82,8 @@ def preprocess(
     folders = jobs.Folders(videos, annotations, dlc)
     if dry_run:
         return jobs.status(settings, cache=cache, folders=folders, run=None)
-    return jobs.preprocess(settings, cache=cache, folders=folders, how=jobs.How(workers, stall_timeout, prune))
+    how = jobs.How(cluster_of(workers, scheduler, slurm, config), stall_timeout, prune)
+    return jobs.preprocess(settings, cache=cache, folders=folders, how=how)
 
 
 @app.command()
@@ -159,6 +166,8 @@ def run(
     wandb: WandbOption = False,
     prune: PruneOption = False,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     stall_timeout: StallOption = STALL_S,
     flags: dict[str, Any],
 ) -> int:
@@ -172,7 +181,7 @@ def run(
         cache=cache,
         out=out,
         folders=jobs.Folders(videos, annotations, dlc),
-        how=jobs.How(workers, stall_timeout, prune),
+        how=jobs.How(cluster_of(workers, scheduler, slurm, config), stall_timeout, prune),
         training=jobs.HowToTrain(resume, force, keep, profile, jobs.Follow(tensorboard, wandb)),
     )
 
@@ -187,7 +196,9 @@ def cross_validate(
     fold_file: Annotated[
         Folder, typer.Option("--fold-file", help="table of folds: recording,fold and maybe group")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    jobs: FoldsAtOnceOption = 1,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
     tensorboard: TensorboardOption = True,
@@ -198,10 +209,10 @@ def cross_validate(
     from pipeline import jobs as commands
 
     settings = _settings(TrainSettings, config, flags)
-    follow = commands.Follow(tensorboard, wandb)
-    return commands.cross_validate(
-        settings, cache=cache, out=out, folds=folds, fold_file=fold_file, jobs=jobs, keep=keep, follow=follow
-    )
+    how: dict[str, Any] = {"folds": folds, "fold_file": fold_file, "keep": keep}
+    how["cluster"] = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
+    how["follow"] = commands.Follow(tensorboard, wandb)
+    return commands.cross_validate(settings, cache=cache, out=out, **how)
 
 
 @app.command()
@@ -213,7 +224,9 @@ def tune(
     trials: Annotated[int, typer.Option("--trials", min=1, help="finished trials, former ones among them")] = 20,
     folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds of each trial")] = 5,
     search: Annotated[Folder, typer.Option("--search", help="TOML file of ranges and choices")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own")] = 1,
+    jobs: FoldsAtOnceOption = 1,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
     tensorboard: TensorboardOption = True,
@@ -223,7 +236,8 @@ def tune(
     """Looks for better settings by cross-validating some. The settings that are given hold where none are searched."""
     from pipeline import jobs as commands
 
-    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "jobs": jobs, "keep": keep}
+    how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "keep": keep}
+    how["cluster"] = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
     how["follow"] = commands.Follow(tensorboard, wandb)
     return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
 
@@ -247,6 +261,7 @@ def predict(
         bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
     ] = True,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     stall_timeout: StallOption = STALL_S,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="predict anew what is up to date too")] = False,
@@ -255,7 +270,7 @@ def predict(
     from pipeline import jobs
 
     options: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered, "force": force}
-    how = jobs.How(workers, stall_timeout)
+    how = jobs.How(cluster_of(workers, scheduler, False, None), stall_timeout)
     raise typer.Exit(
         jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **options)
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import shown
+from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
-from pipeline.machine import LOWER, cores, memory_advice
+from pipeline.machine import LOWER, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import RECORD, write_text
@@ -31,15 +32,11 @@ class Folders:
 
 @dataclass(frozen=True)
 class How:
-    """What changes how preprocess works, and not what comes out. workers None: one a core."""
+    """What changes how preprocess works, and not what comes out."""
 
-    workers: int | None
+    cluster: Cluster
     stall_s: float
     prune: bool = False
-
-    def options(self) -> dict[str, Any]:
-        """For `stage.preprocess`."""
-        return {"workers": cores() if self.workers is None else self.workers, "stall_s": self.stall_s}
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,8 @@ def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, h
     from pipeline.preprocess import stage
 
     started = time.perf_counter()
-    with progress_bar() as progress:
-        report = stage.preprocess(
-            settings, cache=cache, **vars(folders), **how.options(), prune=how.prune, progress=progress
-        )
+    with progress_bar() as progress, how.cluster:
+        report = stage.preprocess(settings, cache=cache, **vars(folders), **vars(how), progress=progress)
     shown.show_report(report, cache, time.perf_counter() - started)
     return report.exit_code
 
@@ -180,7 +175,7 @@ def cross_validate(
     out: Path,
     folds: int,
     fold_file: Path | None,
-    jobs: int,
+    cluster: Cluster,
     keep: Keep,
     follow: Follow,
 ) -> int:
@@ -188,9 +183,9 @@ def cross_validate(
     from pipeline.cross_validation import stage
     from pipeline.report import stage as reports
 
-    how: dict[str, Any] = {"n_folds": folds, "fold_file": fold_file, "jobs": jobs, "keep": keep, "follow": follow}
-    with progress_bar() as progress:
-        found = stage.cross_validate(settings, cache=cache, out=out, **how, progress=progress)
+    how: dict[str, Any] = {"n_folds": folds, "fold_file": fold_file, "keep": keep, "follow": follow}
+    with progress_bar() as progress, cluster:
+        found = stage.cross_validate(settings, cache=cache, out=out, cluster=cluster, **how, progress=progress)
     if found.summary:
         shown.show_cross_validation(found.summary)
         if found.decided:
@@ -212,7 +207,7 @@ def tune(
     trials: int,
     folds: int,
     search: Path | None,
-    jobs: int,
+    cluster: Cluster,
     keep: Keep,
     follow: Follow,
 ) -> int:
@@ -221,9 +216,9 @@ def tune(
     from pipeline.tuning.search import DEFAULT, read_search
 
     space = read_search(search) if search else DEFAULT
-    how: dict[str, Any] = {"n_trials": trials, "n_folds": folds, "jobs": jobs, "keep": keep, "follow": follow}
-    with progress_bar() as progress:
-        found = stage.tune(settings, cache=cache, out=out, search=space, **how, progress=progress)
+    how: dict[str, Any] = {"n_trials": trials, "n_folds": folds, "keep": keep, "follow": follow}
+    with progress_bar() as progress, cluster:
+        found = stage.tune(settings, cache=cache, out=out, search=space, cluster=cluster, **how, progress=progress)
     shown.show_trials(found)
     if found[0].score is None:
         return FAILED
@@ -250,7 +245,7 @@ def predict(
     from pipeline.report import stage as reports
 
     started = time.perf_counter()
-    with progress_bar() as progress:
+    with progress_bar() as progress, how.cluster:
         done = stage.predict(
             models,
             out=out,
@@ -261,7 +256,8 @@ def predict(
             prefer_filtered=prefer_filtered,
             decide=decide,
             force=force,
-            **how.options(),
+            cluster=how.cluster,
+            stall_s=how.stall_s,
             progress=progress,
         )
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)

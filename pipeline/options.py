@@ -5,7 +5,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipeline.settings import Keep
+from pipeline.cluster import Cluster
+from pipeline.machine import cores
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, read_slurm
 
 Folder = Optional[Path]  # noqa: UP045
 VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
@@ -16,6 +19,16 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be
 WorkersOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--workers", min=0, help="recordings decoded at a time; default: one a core; 0: one, in this process"),
+]
+SchedulerOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--scheduler", help="address of a Dask scheduler whose workers do it, tcp://host:8786"),
+]
+SlurmOption = Annotated[
+    bool, typer.Option("--slurm", help="as jobs of Slurm, --workers of them; [slurm] in --config says how they are")
+]
+FoldsAtOnceOption = Annotated[
+    int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own (--slurm: in a job)")
 ]
 StallOption = Annotated[
     float,
@@ -43,3 +56,15 @@ TensorboardOption = Annotated[
 ]
 WandbOption = Annotated[bool, typer.Option("--wandb", help="also send it to Weights & Biases (the extra wandb)")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
+
+
+def cluster_of(workers: int | None, scheduler: str | None, slurm: bool, config: Path | None) -> Cluster:
+    """Where tasks run. workers None: a process a core, or as many jobs as Slurm is asked for by default.
+
+    Raises SettingsError where two places are named, or no [slurm] says how jobs are.
+    """
+    if scheduler and slurm:
+        raise SettingsError("--scheduler and --slurm are two places: give one of them")
+    if slurm:
+        return Cluster(workers or 0, slurm=read_slurm(config))
+    return Cluster(cores() if workers is None else workers, scheduler)

@@ -42,7 +42,12 @@ def imports(path: Path) -> set[str]:
         ("pipeline/export", ["torch", "decord", "pipeline.model", "pipeline.demo", "pipeline.tuning"]),
         (
             "pipeline/tables",
-            ["torch", "av", "decord", *(f"pipeline.{room}" for room in ("model", "demo", "tuning", "export", "report"))],
+            [
+                "torch",
+                "av",
+                "decord",
+                *(f"pipeline.{room}" for room in ("model", "demo", "tuning", "export", "report")),
+            ],
         ),
         ("pipeline/demo", ["torch", "pipeline.preprocess", "pipeline.train", "pipeline.predict"]),
         ("", ["pipeline.cli"]),

@@ -18,7 +18,8 @@ from tables_lab import random_lab, write_cache
 from tests_support import write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]
-HOW_FLAGS = {"--prune", "--workers", "--stall-timeout"}
+CLUSTER_FLAGS = {"--scheduler", "--slurm"}
+HOW_FLAGS = CLUSTER_FLAGS | {"--prune", "--workers", "--stall-timeout"}
 # A flag that is taken away or renamed breaks labs' scripts: change this list only with a note for them.
 PREPROCESS_FLAGS = {
     "--trial-frames", "--min-frames", "--crops", "--img-size", "--channels", "--classes", "--prefer-filtered",
@@ -97,7 +98,7 @@ def flags_of(command: str) -> set[str]:
                 "--help",
                 "--decision",
             }
-            | {"--workers", "--stall-timeout"},
+            | {"--workers", "--scheduler", "--stall-timeout"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
         ("report", {"--out", "--cache", "--help"}),
@@ -105,12 +106,14 @@ def flags_of(command: str) -> set[str]:
             "cross-validate",
             TRAIN_FLAGS
             | FOLLOW_FLAGS
+            | CLUSTER_FLAGS
             | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
         ),
         (
             "tune",
             TRAIN_FLAGS
             | FOLLOW_FLAGS
+            | CLUSTER_FLAGS
             | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
         ),
     ],

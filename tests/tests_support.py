@@ -85,3 +85,9 @@ def write_small_cache(path: Path, *, store: str = "zarr", recordings: int = 6, *
             names = {k: v for k, v in options.items() if k != "channels"}
             write_recording(cache, f"mouse_{i:02d}M_{'ab'[2 * i // recordings]}", clips, **names)
     return path
+
+
+def files_of(cache: Path) -> dict[Path, bytes]:
+    """Every file but what says how fast it went, and the lock."""
+    files = [path for path in cache.rglob("*") if path.is_file() and path.name not in ("seen.json", ".lock")]
+    return {path.relative_to(cache): path.read_bytes() for path in files}

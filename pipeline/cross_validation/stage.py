@@ -13,6 +13,7 @@ import numpy as np
 
 import cache as clip_cache
 from cache import Cache
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.crew import work_all
@@ -53,7 +54,7 @@ def cross_validate(
     out: Path,
     n_folds: int = 5,
     fold_file: Path | None = None,
-    jobs: int = 1,
+    cluster: Cluster = IN_PROCESS,
     keep: Keep = Keep.AUTO,
     follow: Follow = NOBODY,
     progress: Bar | None = None,
@@ -82,7 +83,7 @@ def cross_validate(
         of_fold = dataclasses.replace(settings, split_file=str(split_file))
         tasks.append(Task(fold, of_fold, tested, cache, out, keep, follow))
     _discard_former(out, tasks)
-    results = list(work_all(tasks, jobs, progress or Bar()))
+    results = list(work_all(tasks, cluster, progress or Bar()))
     done = {result.fold: result for result in results if isinstance(result, Done)}
     failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
     tasks = [task for task in tasks if task.fold in done]

@@ -11,6 +11,7 @@ from typing import Any
 
 import cache as clip_cache
 from cache import RecordingMeta
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.model.ensemble import Ensemble
 from pipeline.model.infer import pick_device
 from pipeline.model.room import room_for
@@ -67,7 +68,7 @@ def predict(
     device: str = "auto",
     dlc_scorer: str | None = None,
     prefer_filtered: bool | None = None,
-    workers: int = 0,
+    cluster: Cluster = IN_PROCESS,
     stall_s: float = STALL_S,
     decide: bool = True,
     force: bool = False,
@@ -78,7 +79,7 @@ def predict(
     A recording whose record in `out` is of the same models, decision and data is up to date, unless `force`; what
     another model left there is moved aside. One that cannot be predicted is listed, and the others go on.
     models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has.
-    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. workers, stall_s: as
+    dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. cluster, stall_s: as
     in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
     PredictError.
     """
@@ -93,7 +94,7 @@ def predict(
         cache=out / "cache",
         videos=videos,
         dlc=dlc,
-        workers=workers,
+        cluster=cluster,
         stall_s=stall_s,
         progress=progress,
     )

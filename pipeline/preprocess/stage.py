@@ -11,6 +11,7 @@ from pathlib import Path
 import cache as clip_cache
 from cache import RecordingMeta
 from cache.store import compression_of
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.preprocess import seen
 from pipeline.preprocess.annotation_formats import gaps_of
 from pipeline.preprocess.crop import parse_crops
@@ -72,16 +73,16 @@ def preprocess(
     annotations: Path | None = None,
     dlc: Path | None = None,
     prune: bool = False,
-    workers: int = 0,
+    cluster: Cluster = IN_PROCESS,
     stall_s: float = STALL_S,
     progress: Progress | None = None,
 ) -> Report:
     """Make or update the cache; only what changed is made again.
 
     A recording that cannot be used is left out, with the reason in the report and in the cache's table of skips; the
-    others go on. Recordings whose files are gone stay, unless `prune`; those that cannot be read now stay. workers:
-    processes that decode at the same time, each watched: what says nothing for stall_s seconds is given up; 0: this
-    process alone, unwatched. Raises SettingsError, DiscoveryError or CacheError (also if the disk is full: what was
+    others go on. Recordings whose files are gone stay, unless `prune`; those that cannot be read now stay. cluster:
+    where recordings are decoded; but in this process each is watched: what says nothing for stall_s seconds is given
+    up. Raises SettingsError, DiscoveryError or CacheError (also if the disk is full: what was
     finished until then is in the cache).
     """
     check_settings(settings)
@@ -95,7 +96,7 @@ def preprocess(
             for result in work_all(
                 tasks,
                 writer.recordings_folder,
-                workers=min(workers, len(tasks)),
+                cluster=cluster,
                 stall_s=stall_s,
                 progress=run.progress,
             ):
@@ -107,6 +108,7 @@ def preprocess(
                 f"{cache}: cannot be written ({error}); what was finished is kept: make room and run preprocess again"
             ) from error
         run.drop_unused()
+        writer.discard_unfinished()
     folders = {"videos": videos, "annotations": annotations, "dlc": dlc}
     run.remember({name: str(path.resolve()) if path else None for name, path in folders.items()})
     return run.report()

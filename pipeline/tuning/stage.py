@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import cache as clip_cache
+from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.setting_texts import SettingsError
@@ -46,7 +47,7 @@ def tune(
     n_trials: int,
     n_folds: int,
     search: Search,
-    jobs: int = 1,
+    cluster: Cluster = IN_PROCESS,
     keep: Keep = Keep.AUTO,
     follow: Follow = NOBODY,
     progress: Bar | None = None,
@@ -80,7 +81,7 @@ def tune(
             found = cross_validate(
                 # The score is that of the arg-max: no decision layer is fitted.
                 checked(dataclasses.replace(settings, **changed, decision=False)),
-                cache=cache, out=out / folder, n_folds=n_folds, jobs=jobs, keep=keep, follow=follow,
+                cache=cache, out=out / folder, n_folds=n_folds, cluster=cluster, keep=keep, follow=follow,
                 progress=progress.below,
             )  # fmt: skip
         except SettingsError as error:  # of these values together; asked for again they would fail again

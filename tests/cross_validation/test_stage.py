@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import signal
@@ -15,7 +16,8 @@ import pytest
 import torch
 
 import cache as clip_cache
-from pipeline.cross_validation import crew, stage
+from pipeline.cluster import IN_PROCESS, Cluster
+from pipeline.cross_validation import stage
 from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
 from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
@@ -61,7 +63,7 @@ def pose_only(quick):
 
 
 def call(settings, cache: Path, out: Path, **options) -> int:
-    options = {"folds": 3, "fold_file": None, "jobs": 1, "keep": Keep.AUTO, "follow": NOBODY} | options
+    options = {"folds": 3, "fold_file": None, "cluster": IN_PROCESS, "keep": Keep.AUTO, "follow": NOBODY} | options
     return cross_validate(settings, cache=cache, out=out, **options)
 
 
@@ -145,7 +147,7 @@ def test_lost_scores_are_made_again_without_training(poses: Path, pose_only, tmp
 
 def test_side_by_side_is_as_one_by_one(poses: Path, pose_only, tmp_path: Path, capfd) -> None:
     call(pose_only(), poses, tmp_path / "one")
-    assert call(pose_only(), poses, tmp_path / "two", jobs=2) == DONE
+    assert call(pose_only(), poses, tmp_path / "two", cluster=Cluster(2)) == DONE
     assert "[fold 2] Epoch 1/2" in capfd.readouterr().out
     np.testing.assert_equal(logits_of(tmp_path / "two"), logits_of(tmp_path / "one"))
 
@@ -153,15 +155,17 @@ def test_side_by_side_is_as_one_by_one(poses: Path, pose_only, tmp_path: Path, c
 COMMAND = """
 import sys
 from pathlib import Path
+from pipeline.cluster import Cluster
 from pipeline.cross_validation import stage
 from pipeline.settings import TrainSettings
 if __name__ == "__main__":
     settings = TrainSettings(**eval(sys.argv[3]))
-    stage.cross_validate(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), n_folds=3, jobs=int(sys.argv[4]))
+    with Cluster(int(sys.argv[4])) as cluster:
+        stage.cross_validate(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), n_folds=3, cluster=cluster)
 """
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [0, 2])
 def test_killed_and_gone_on_with_is_as_undisturbed(poses: Path, pose_only, tmp_path: Path, jobs: int) -> None:
     settings, out = pose_only(epochs=3), tmp_path / "killed"
     call(settings, poses, tmp_path / "undisturbed")
@@ -210,21 +214,38 @@ def test_where_all_folds_fail_there_is_no_summary(poses: Path, pose_only, tmp_pa
     assert logits_of(out) == {}
 
 
-def test_a_process_that_dies_costs_its_fold_alone(poses: Path, pose_only, tmp_path: Path, monkeypatch) -> None:
-    real = crew._Member.__init__
+DYING = """
+import os, signal, sys, time
+from pathlib import Path
+from pipeline.cluster import Cluster
+from pipeline.cross_validation import crew, stage
+from pipeline.settings import TrainSettings
+real = crew.attempt
+def attempt(task, say):
+    if task.fold == 2:
+        time.sleep(1)  # what it tells has left it
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(task, say)
+crew.attempt = attempt
+if __name__ == "__main__":
+    with Cluster(2) as cluster:
+        settings = TrainSettings(**eval(sys.argv[3]))
+        cache, out = map(Path, sys.argv[1:3])
+        found = stage.cross_validate(settings, cache=cache, out=out, n_folds=3, cluster=cluster)
+    print(repr([[(one.fold, one.reason) for one in found.failed], found.summary.folds]))
+"""
 
-    def second_is_killed(member, task, jobs) -> None:
-        real(member, task, jobs)
-        if task.fold == 2:
-            member.process.kill()
 
-    monkeypatch.setattr(crew._Member, "__init__", second_is_killed)
-    found = stage.cross_validate(pose_only(epochs=1), cache=poses, out=tmp_path / "out", n_folds=3, jobs=2)
-    assert [(one.fold, one.reason) for one in found.failed] == [
-        (2, "its process died (SIGKILL; memory may have run out); the same command goes on")
-    ]
-    assert found.summary
-    assert found.summary.folds == (1, 3)
+def test_a_process_that_dies_costs_its_fold_alone(poses: Path, pose_only, tmp_path: Path) -> None:
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    arguments = [sys.executable, str(script), str(poses), str(tmp_path / "out"), repr(vars(pose_only(epochs=1)))]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    [[(fold, reason)], folds] = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert fold == 2
+    assert reason.startswith("the process that did it died, and so did the next")
+    assert reason.endswith("the same command goes on")
+    assert folds == (1, 3)
 
 
 def test_nothing_is_held_out_to_choose_the_epoch_by(poses: Path, pose_only, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 import cache as clip_cache
 from pipeline import jobs
+from pipeline.cluster import IN_PROCESS
 from pipeline.predict.exports import TABLES, Prediction, bout_table, trial_name, write_table
 from pipeline.predict.stage import BOUTS
 from pipeline.settings import Keep
+from pipeline.train.followers import NOBODY
 from pipeline.train.split import Split, save_split
 from tables_lab import CLASSES as PREDICTED_CLASSES
 from tables_lab import random_lab, write_predictions
@@ -23,7 +25,7 @@ from tests_support import small_clip, write_recording
 RUNS = "window.hacked = true"
 HOSTILE = f"<img src=x onerror='{RUNS}'> $x^"
 CLASSES = ("rest", "paw_withdraw", f"</script><script>{RUNS}</script>", "paw_guard", "walk")
-TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False)
+TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False, follow=NOBODY)
 
 
 def write_cache(path: Path, recordings: int, *, frames: bool) -> Path:
@@ -65,7 +67,9 @@ def folds(poses: Path, quick: Callable[..., Any]) -> Path:
     """A finished cross-validation of two folds, with a report."""
     out = poses.parent / "folds"
     settings = quick(encoder="none", epochs=2)
-    code = jobs.cross_validate(settings, cache=poses, out=out, folds=2, fold_file=None, jobs=1, keep=Keep.AUTO)
+    code = jobs.cross_validate(
+        settings, cache=poses, out=out, folds=2, fold_file=None, cluster=IN_PROCESS, keep=Keep.AUTO, follow=NOBODY
+    )
     assert code == jobs.DONE
     return out
 

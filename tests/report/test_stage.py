@@ -25,9 +25,10 @@ from pipeline.report.made import MADE
 from pipeline.report.predicted import of_prediction
 from pipeline.report.stage import REPORT, describe, make
 from pipeline.settings import Keep
+from pipeline.train.followers import NOBODY
 from tests_support import write_small_cache
 
-TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False)
+TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False, follow=NOBODY)
 
 
 def sections(folder: Path) -> dict[str, Any]:

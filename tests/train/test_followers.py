@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
+from pipeline.cluster import Cluster
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.model import checkpoint
 from pipeline.train import stage
@@ -202,10 +203,11 @@ def test_nothing_held_out_has_no_pictures_and_no_validation(poses: Path, make, t
     assert not any(tag.endswith("/validation") or tag.startswith("f1/") for tag in found)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [0, 2])
 def test_folds_are_compared_in_one_board(poses: Path, make, tmp_path: Path, jobs: int) -> None:
-    out = tmp_path / "cv"
-    cross_validate(make(epochs=1, decision=False), cache=poses, out=out, n_folds=2, jobs=jobs, follow=LOGGED)
+    out, settings = tmp_path / "cv", make(epochs=1, decision=False)
+    with Cluster(jobs) as cluster:
+        cross_validate(settings, cache=poses, out=out, n_folds=2, cluster=cluster, follow=LOGGED)
     board = EventMultiplexer()
     board.AddRunsFromDirectory(str(out))
     board.Reload()

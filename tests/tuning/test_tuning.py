@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster import IN_PROCESS
 from pipeline.jobs import DONE, tune
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings, read_toml, resolve
@@ -60,7 +61,7 @@ def test_an_interrupted_trial_goes_on_in_its_folder(poses: Path, quick, tmp_path
 def test_it_says_that_the_best_score_is_too_good(poses: Path, quick, tmp_path: Path, capsys) -> None:
     pytest.importorskip("optuna")
     (tmp_path / "search.toml").write_text("lr = {low = 1e-4, high = 1e-2, log = true}\n")
-    how = {"trials": 1, "folds": 2, "jobs": 1, "keep": Keep.AUTO, "follow": NOBODY}
+    how = {"trials": 1, "folds": 2, "cluster": IN_PROCESS, "keep": Keep.AUTO, "follow": NOBODY}
     how["search"] = tmp_path / "search.toml"
     assert tune(quick(encoder="none", epochs=1), cache=poses, out=tmp_path / "out", **how) == DONE
     assert "chosen for its score, which is therefore too good" in capsys.readouterr().out
