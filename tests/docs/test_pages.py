@@ -29,7 +29,7 @@ def reference() -> Any:
 
 def test_folds_that_were_trained_by_hand_are_gathered(small_cache: Path, quick, tmp_path: Path) -> None:
     """docs/howto/cluster.md: each fold as a job of its own, in the place where cross-validate looks for it."""
-    out, settings = tmp_path / "CV", quick(epochs=1)
+    out, settings = tmp_path / "CV", quick(epochs=1, decision=False)
     cross_validate(settings, cache=small_cache, out=out, n_folds=2)
     shutil.rmtree(out / "fold-2")
     by_hand = dataclasses.replace(settings, split_file=str((out / "splits" / "fold-2.csv").resolve()))
