@@ -7,7 +7,7 @@ fault (each is listed with its reason); 4 (status, --dry-run) something is not u
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,7 @@ from pipeline.options import (
     WorkersOption,
     cluster_of,
 )
+from pipeline.predict.command import predict
 from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, read_toml, resolve
@@ -243,40 +244,6 @@ def tune(
 
 
 @app.command()
-def predict(
-    *,
-    model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", help="folder for the tables and pictures")],
-    videos: VideosOption = None,
-    dlc: DlcOption = None,
-    dlc_scorer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--dlc-scorer", help="use only DLC tables whose name contains this; default as for the model"),
-    ] = None,
-    prefer_filtered: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option(help="use DLC's _filtered table where there are both; default as for the model"),
-    ] = None,
-    decision: Annotated[
-        bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
-    ] = True,
-    workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
-    stall_timeout: StallOption = STALL_S,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="predict anew what is up to date too")] = False,
-) -> None:
-    """New recordings -> behaviour per frame, bouts and ethograms, by a trained model. Interrupted: it goes on."""
-    from pipeline import jobs
-
-    options: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered, "force": force}
-    how = jobs.How(cluster_of(workers, scheduler, False, None), stall_timeout)
-    raise typer.Exit(
-        jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **options)
-    )
-
-
-@app.command()
 def evaluate(
     *,
     model: ModelOption,
@@ -293,6 +260,7 @@ def evaluate(
     raise typer.Exit(jobs.evaluate(models=model, cache=cache, on=on, out=out, device=device))
 
 
+app.command()(predict)
 app.command()(tables)
 app.command()(export)
 app.command()(report)
