@@ -98,7 +98,7 @@ def flags_of(command: str) -> set[str]:
                 "--help",
                 "--decision",
             }
-            | {"--workers", "--scheduler", "--stall-timeout"},
+            | {"--workers", "--scheduler", "--stall-timeout", "--force"},
         ),
         ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
         ("report", {"--out", "--cache", "--help"}),

@@ -161,6 +161,7 @@ def _table_of_others(path: Path, rows: int | None) -> Table | None:
     import h5py
 
     kind = path.suffix.lower()
+    known = kind in (".nwb", ".slp")
     try:
         if kind == ".nwb":
             from pipeline.preprocess.nwb_pose import nwb_table
@@ -169,9 +170,12 @@ def _table_of_others(path: Path, rows: int | None) -> Table | None:
         if kind == ".slp":
             return slp_table(path, rows)
         with h5py.File(path) as file:
-            return analysis_table(file, rows) if is_analysis(file) else None
+            known = is_analysis(file)
+            return analysis_table(file, rows) if known else None
     except (MemoryError, PoseError):
         raise
     except Exception as error:  # as of DLC's tables: whatever the libraries meet first
+        if not known:
+            return None
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{_UNREADABLE_OTHER}: {lines[0]}") from None

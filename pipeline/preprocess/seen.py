@@ -77,7 +77,7 @@ class Seen:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def header_fault(self, path: Path) -> ValueError | None:
-        """`discovery.header_fault`, which reads no header twice."""
+        """`table_names.header_fault`, which reads no header twice."""
         name, look = _absolute(path), _look(path)
         known = self.headers.get(name)
         if known is not None and known[:2] == look:

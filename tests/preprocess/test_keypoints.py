@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.preprocess.discovery import header_fault
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, align, read_dlc
+from pipeline.preprocess.table_names import header_fault
 
 SINGLE = "scorer,N,N,N,N,N,N\nbodyparts,a,a,a,b,b,b\ncoords,x,y,likelihood,x,y,likelihood\n"
 

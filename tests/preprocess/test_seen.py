@@ -10,7 +10,7 @@ import pytest
 
 import cache as clip_cache
 from cache import fingerprint
-from pipeline.preprocess import discovery, seen
+from pipeline.preprocess import seen, table_names
 from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings
@@ -52,7 +52,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch):
 
     def forbid() -> None:
         monkeypatch.setattr(fingerprint, "of_file", refuse)
-        monkeypatch.setattr(discovery, "check_header", refuse)
+        monkeypatch.setattr(table_names, "check_header", refuse)
 
     return forbid
 
