@@ -99,7 +99,7 @@
         [y + this.top(lane, order), visible(row.lanes[lane], row.fps, from, to)]));
       const total = lanes.reduce((sum, [, found]) => sum + found.length, 0);
       this.isCoarse = total > MOST_DRAWN;
-      const pixels = Math.min(900, Math.max(200, Math.floor(4 * MOST_DRAWN / Math.max(1, lanes.length))));
+      const pixels = Math.min(900, Math.max(300, Math.floor(2 * MOST_DRAWN / Math.max(1, lanes.length))));
       this.grain = (to - from) / pixels;
       if (this.isCoarse) lanes = lanes.map(([y, found]) => [y, coarse(found, from, to, pixels, classes.length)]);
       const xs = classes.map(() => []), ys = classes.map(() => []);
@@ -109,8 +109,8 @@
       }
       // A class without a bout here keeps its place in the legend, and so do the colours.
       return classes.map((name, i) => ({
-        type: "scatter", mode: "lines", fill: "toself", name, x: xs[i].length ? xs[i] : [null],
-        y: ys[i].length ? ys[i] : [null], fillcolor: colours[i], line: {width: 0, color: colours[i]},
+        type: "scatter", mode: "none", fill: "toself", name, x: xs[i].length ? xs[i] : [null],
+        y: ys[i].length ? ys[i] : [null], fillcolor: colours[i],
         hoverinfo: "skip", showlegend: true,
       }));
     }

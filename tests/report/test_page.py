@@ -42,8 +42,8 @@ def opened(browser: Any, page_file: Path) -> Iterator[Any]:
     page.on("dialog", lambda dialog: wrong.append(dialog.message))
     page.on("request", lambda request: None if request.url == page_file.as_uri() else wrong.append(request.url))
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort())
-    page.goto(page_file.as_uri())
-    page.wait_for_selector("html[data-drawn]", timeout=60_000)
+    page.goto(page_file.as_uri(), timeout=120_000)
+    page.wait_for_selector("html[data-drawn]", timeout=120_000)
     yield page
     assert page.evaluate("window.hacked") is None
     assert wrong == []
