@@ -17,10 +17,14 @@ BACKGROUND = "background"
 def one_hot_table(recording: Recording, background: str = "") -> pd.DataFrame:
     """Column Frame, of the video, and one per class; all 0 in a frame without a label.
 
-    background: the class whose column comes first and is called background, as DeepEthogram wants it.
+    background: the class whose column comes first and is called background, as DeepEthogram wants it; a frame without a
+    label is then -1, as there.
     """
     names = recording.class_names
-    hot = (recording.labels[:, None] == np.arange(len(names))).astype(np.uint8)
+    labels = recording.labels
+    hot = (labels[:, None] == np.arange(len(names))).astype(np.int8)
+    if background:
+        hot[labels < 0] = -1
     columns = {BACKGROUND if name == background else name: hot[:, i] for i, name in enumerate(names)}
     first = {BACKGROUND: columns[BACKGROUND]} if background else {}
     return pd.DataFrame({"Frame": np.arange(recording.n_frames)} | first | columns)

@@ -29,5 +29,6 @@ def test_deepethogram_s_background_comes_first(filmed, tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "onehot" / "m_1M.csv")
     assert tuple(table) == ("Frame", "background", "lick", "walk")
     np.testing.assert_array_equal(table["background"] == 1, filmed.said == 0)
+    np.testing.assert_array_equal((table.iloc[:, 1:] == -1).all(axis=1), filmed.said == -1)
     with pytest.raises(SettingsError, match="--background sleep: expected one of rest, lick, walk"):
         export(Asked(Format.ONEHOT, filmed.predicted, background="sleep"), tmp_path)
