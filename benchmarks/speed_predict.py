@@ -70,6 +70,7 @@ def main() -> None:
     parts = options.parts or list(PARTS)
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     print(measure.machine())
@@ -107,8 +108,9 @@ def long_clips(work: Path, lengths: tuple[int, ...], against: Path | None) -> No
             cells = [f"{n:,}", encoder]
             for code in codes.values():
                 command = [sys.executable, "-c", ONE_CLIP, str(model), str(cache), str(work / "table.csv")]
-                environment = os.environ | {"PYTHONPATH": str(code)}
-                done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+                # From its folder: Python looks there first, and then where PYTHONPATH says.
+                there = {"cwd": code, "env": os.environ | {"PYTHONPATH": str(code)}}
+                done = subprocess.run(command, check=True, capture_output=True, text=True, **there)
                 grown, seconds = json.loads(done.stdout)
                 cells += [f"{grown:.0f}", f"{seconds:.1f}"]
             rows.append(cells)
