@@ -12,7 +12,7 @@ def report(
     *,
     folder: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="folder of a run, a cross-validation, a prediction or of `evaluate --out`"),
+        typer.Argument(metavar="RUN", help="folder of a run, a cross-validation, a prediction or an evaluation"),
     ],
     out: Annotated[Folder, typer.Option("--out", help="file to write; default: report.html in the folder")] = None,
     cache: Annotated[
