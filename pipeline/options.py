@@ -25,10 +25,11 @@ SchedulerOption = Annotated[
     typer.Option("--scheduler", help="address of a Dask scheduler whose workers do it, tcp://host:8786"),
 ]
 SlurmOption = Annotated[
-    bool, typer.Option("--slurm", help="as jobs of Slurm, --workers of them; [slurm] in --config says how they are")
+    bool,
+    typer.Option("--slurm", help="as jobs of Slurm, so many at a time; [slurm] in the settings file says how they are"),
 ]
 FoldsAtOnceOption = Annotated[
-    int, typer.Option("--jobs", min=1, help="folds at a time, each in a process of its own (--slurm: in a job)")
+    int, typer.Option("--jobs", min=1, help="folds at a time, each in a process or job of its own")
 ]
 StallOption = Annotated[
     float,

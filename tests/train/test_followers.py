@@ -203,10 +203,9 @@ def test_nothing_held_out_has_no_pictures_and_no_validation(poses: Path, make, t
     assert not any(tag.endswith("/validation") or tag.startswith("f1/") for tag in found)
 
 
-@pytest.mark.parametrize("jobs", [0, 2])
-def test_folds_are_compared_in_one_board(poses: Path, make, tmp_path: Path, jobs: int) -> None:
+def test_folds_are_compared_in_one_board(poses: Path, make, tmp_path: Path) -> None:
     out, settings = tmp_path / "cv", make(epochs=1, decision=False)
-    with Cluster(jobs) as cluster:
+    with Cluster(2) as cluster:
         cross_validate(settings, cache=poses, out=out, n_folds=2, cluster=cluster, follow=LOGGED)
     board = EventMultiplexer()
     board.AddRunsFromDirectory(str(out))
@@ -277,8 +276,7 @@ def test_an_offline_run_of_wandb_holds_every_epoch_and_goes_on(poses: Path, make
     told = {int(row["_step"]): float(row["loss/validation"]) for row in rows if "loss/validation" in row}
     assert told == dict(zip(history["epoch"], history["val_loss"].map(pytest.approx), strict=True))
     assert any("confusion/latest" in key for row in rows for key in row)
-    summary = {item.key for record in records if record.HasField("summary") for item in record.summary.update}
-    assert "macro_f1/validation" in summary | {key for row in rows for key in row}
+    assert any("macro_f1/validation" in row for row in rows)
 
 
 @pytest.mark.parametrize(
