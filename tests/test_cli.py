@@ -94,6 +94,7 @@ def flags_of(command: str) -> set[str]:
                 "--dlc",
                 "--dlc-scorer",
                 "--prefer-filtered",
+                "--force",
                 "--device",
                 "--help",
                 "--decision",
