@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import shutil
 import time
 import uuid
 from collections import deque
@@ -31,6 +32,8 @@ SLURM_JOBS = 10  # where --workers does not say how many
 DEATHS = 5
 TRIES = 2  # of a task whose worker is lost: one that kills each worker must not go on for ever
 _DEADLY = "the process that did it died, and so did the next: it crashes them, or memory ran out"
+_PARTS = ("client", "nanny", "scheduler", "utils", "worker")
+_LOGGERS = ("asyncio", "distributed", *(f"distributed.{part}" for part in _PARTS), "tornado")
 _SLOT = "paw_task"  # what a worker has one of, and each task takes
 
 Tell = Callable[[Any], None]
@@ -82,6 +85,10 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what was started; what is needed later is started again."""
         for opened in (self._client, self._own):
             if opened is not None:
                 with suppress(TimeoutError, OSError):
@@ -112,7 +119,7 @@ class Cluster:
             import dask
             from distributed import Client
 
-            for name in ("distributed", "distributed.scheduler", "distributed.nanny", "distributed.worker", "tornado"):
+            for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # what is to be known is said by this program
             dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "distributed.logging": {}})
             try:
@@ -121,9 +128,9 @@ class Cluster:
                 else:
                     self._own = self._slurm(n_tasks) if self.slurm is not None else self._local(n_tasks)
                     self._client = Client(self._own, set_as_default=False)
-            except SettingsError:
+            except (SettingsError, ClusterError):
                 raise
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 where = f"--scheduler {self.scheduler}" if self.scheduler else "workers of this machine"
                 raise ClusterError(f"{where}: cannot be reached ({error})") from None
             if find_spec("bokeh"):
@@ -143,14 +150,29 @@ class Cluster:
             from dask_jobqueue import SLURMCluster
         except ImportError:
             raise SettingsError("--slurm needs dask-jobqueue: pip install 'paw-pipeline[cluster]'") from None
+        if not shutil.which("sbatch"):
+            raise SettingsError("--slurm: there is no sbatch here; start it on a machine that Slurm takes jobs from")
         given = {"processes": 1, "silence_logs": logging.CRITICAL} | dict(self.slurm or {})
-        resources = ["--resources", f"{_SLOT}=1"]
+        extra = given.get("worker_extra_args", [])
+        if not isinstance(extra, list):
+            raise SettingsError(
+                f"[slurm] in the settings file: worker_extra_args = {extra!r}: expected a list of texts"
+            )
         try:
-            cluster = SLURMCluster(**given | {"worker_extra_args": [*given.get("worker_extra_args", []), *resources]})
-        except (TypeError, ValueError) as error:
+            cluster = SLURMCluster(**given | {"worker_extra_args": [*extra, "--resources", f"{_SLOT}=1"]})
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
             raise SettingsError(f"[slurm] in the settings file: {error}") from None
         n_jobs = min(self.workers or SLURM_JOBS, n_tasks)
-        cluster.scale(jobs=n_jobs)
+
+        async def asked() -> None:
+            await cluster
+
+        try:
+            cluster.scale(jobs=n_jobs)
+            cluster.sync(asked)
+        except (RuntimeError, OSError) as error:
+            cluster.close(timeout=RESTART_S)
+            raise ClusterError(f"--slurm: Slurm does not take the jobs: {error}") from None
         say(f"[info] asked Slurm for {n_jobs} jobs; they begin when it starts them")
         return cluster
 
@@ -162,7 +184,7 @@ class _Run:
     """One call of `run_all`: what is handed out, and what was heard of it."""
 
     def __init__(self, client: Client, cluster: Cluster, stall_s: float, heard: Heard) -> None:
-        self.client, self.stall_s, self.heard = client, stall_s, heard
+        self.client, self.stall_s, self.heard, self.cluster = client, stall_s, heard, cluster
         # Only workers that were started here have what each task takes.
         self.takes = None if cluster.scheduler else {_SLOT: 1}
         self.busy: dict[str, _Running] = {}
@@ -170,6 +192,7 @@ class _Run:
         self.topic = f"paw-{uuid.uuid4().hex}"
         self.slots: Mapping[str, int] = {}
         self.looked = 0.0
+        self.waiting_since: float | None = time.monotonic()
 
     def run(self, function: Function, tasks: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         todo = deque(tasks.items())
@@ -192,9 +215,15 @@ class _Run:
             return
         self.looked = time.monotonic()
         try:
-            self.slots = self.client.nthreads()
+            # Workers that were started here do one task each, whatever cores they have for it.
+            self.slots = dict.fromkeys(self.client.nthreads(), 1) if self.takes else self.client.nthreads()
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(f"Dask's scheduler is gone ({error}); the same command goes on") from None
+        if self.slots:
+            self.waiting_since = time.monotonic()
+        elif self.waiting_since is not None and time.monotonic() - self.waiting_since > BEGIN_S:
+            say("[info] no worker is there; waiting for one")
+            self.waiting_since = None  # said once
         for running in self.busy.values():
             if running.worker is not None and running.worker not in self.slots:
                 running.worker, running.heard = None, time.monotonic()
@@ -204,11 +233,17 @@ class _Run:
         while todo and len(self.busy) < sum(self.slots.values()):
             name, task = todo.popleft()
             future = self.client.submit(
-                _call, function, task, name, self.topic, max(self.slots.values()) if self.takes is None else
-                len(self.slots), key=f"{name}-{uuid.uuid4().hex}", pure=False, resources=self.takes,
+                _call, function, task, name, self.topic, self._side_by_side(),
+                key=f"{name}-{uuid.uuid4().hex}", pure=False, resources=self.takes,
             )  # fmt: skip
             self.busy[name] = _Running(future, time.monotonic())
             future.add_done_callback(lambda _, name=name: self.inbox.put((name, _Ended())))
+
+    def _side_by_side(self) -> int:
+        """Tasks that share a machine's cores. Jobs of Slurm have theirs to themselves."""
+        if self.cluster.slurm is not None:
+            return int(self.cluster.slurm.get("processes", 1))
+        return len(self.slots) if self.takes else max(self.slots.values())
 
     def _listen(self) -> Iterator[tuple[str, Any]]:
         """Answers that have come in; waits a little for the first message."""
@@ -245,6 +280,8 @@ class _Run:
             return running.future.result()
         except KilledWorker:
             return Lost(_DEADLY)
+        except ImportError as error:
+            raise ClusterError(f"the workers lack this program, or have another version of it: {error}") from None
 
     def _stalled(self) -> Iterator[tuple[str, Any]]:
         for name, running in list(self.busy.items()):

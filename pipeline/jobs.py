@@ -146,7 +146,6 @@ def run(
 def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import evaluation as scoring
-    from pipeline.predict.scored_trials import FOLDER
     from pipeline.report import stage as reports
     from pipeline.train import stage
 
@@ -156,7 +155,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
     fresh = outcome.state == "fresh"
     if not outcome.held_out:
         say("Nothing was held out to choose the epoch by, so there are no validation scores")
-    elif fresh and (out / scoring.SCORES).exists() and (out / FOLDER).exists():
+    elif fresh and scoring.scores_are_of(out, [outcome.best]):
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
     else:
         result = scoring.evaluate([outcome.best], cache=cache, out=out, device=settings.device)

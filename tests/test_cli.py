@@ -163,7 +163,7 @@ def test_train_shows_scores_and_writes_pictures(small_cache: Path, tmp_path: Pat
     for text in ("Scores on", "macro F1", "majority baseline", "keypoint MAE (px)"):
         assert text in done.stdout
     names = {path.name for path in (out / "pictures").iterdir()}
-    assert names == {"confusion.png", "ethogram_1.png", "learning_curves.png"}
+    assert names == {"confusion.png", "ethogram_1.png", "learning_curves.png", "worst"}
     scored = pipeline("evaluate", "--model", out / "best_model_multitask.pt", "--cache", small_cache)
     assert scored.returncode == 0, scored.stderr
     table = done.stdout[done.stdout.index("Scores on") : done.stdout.index("Pictures:")]

@@ -62,7 +62,7 @@ def test_run_shows_and_writes_everything(lab: Path) -> None:
     written = {path.name for path in (lab / "paw_run").iterdir()}
     assert written == {
         "best_model_multitask.pt", "last.pt", "history.csv", "split.csv", "run.json", "scores.json", "pictures",
-        "scored_trials", "made.json", "report.html",
+        "scored_trials", "made.json", "report.html", "tensorboard",
     }  # fmt: skip
 
 

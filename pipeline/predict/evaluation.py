@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 
 import cache as clip_cache
-from cache import Cache, Clip
+from cache import Cache, Clip, fingerprint
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
 from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
-from pipeline.predict.scored_trials import ScoredTrial, save_all
+from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.data import Part
@@ -94,10 +94,25 @@ def evaluate(
     n_known = None if known is None else len(chosen & known)
     pictures = []
     if out:
+        # What says whose the trials are goes first and comes last: none is ever taken for another part's or model's.
+        (out / SCORES).unlink(missing_ok=True)
         save_all(_kept(result, decided, scored, trained), out)
-        scored_on = {"part": on, "recordings": len(chosen), "known": n_known}
+        scored_on = {"part": on, "recordings": len(chosen), "known": n_known, "models": _prints(models)}
         pictures = _write(result, baseline, decided_scores, part, trained, run, out, scored_on)
     return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), n_known, pictures)
+
+
+def scores_are_of(out: Path, models: Sequence[Path]) -> bool:
+    """Whether the scores in a folder are there, whole, and of these models as they are now."""
+    try:
+        scored_on = json.loads((out / SCORES).read_text(encoding="utf-8"))["scored_on"]
+        return bool(scored_on["models"] == _prints(models)) and (out / FOLDER).is_dir()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _prints(models: Sequence[Path]) -> list[str]:
+    return [fingerprint.of_file(file) for path in models for file in checkpoints(path)]
 
 
 def _known(models: Sequence[Path]) -> set[str] | None:

@@ -18,7 +18,7 @@ BOUT_COLUMNS = (
     "recording", "trial", "action", "start_frame", "stop_frame", "start_video_frame", "duration_frames", "duration_s",
     "mean_probability",
 )  # fmt: skip
-# Rows of a table that are text at the same time: 20,000 of 6 classes and 12 keypoints are 5 MB.
+# Rows of a table that are text at the same time.
 ROWS_TOGETHER = 20_000
 
 

@@ -27,9 +27,9 @@ ABOUT = "predict.json"  # what the folder's results are of
 BOUTS = "bouts.csv"
 SUMMARY = "summary.csv"
 # Made of several recordings' results: there only when the last call came to its end.
-OF_ALL = (BOUTS, SUMMARY)
+OF_ALL = (BOUTS, SUMMARY, "report.html", "made.json")
 # All that is moved aside when another model comes; what says whose it is goes last, so that a kill between is noticed.
-MADE = (*OF_ALL, "report.html", PICTURES, TABLES, RECORDS, ABOUT)
+MADE = (*OF_ALL, PICTURES, TABLES, RECORDS, ABOUT)
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,13 @@ class PredictFolder:
         """The names of its trials' tables; none without a record."""
         record = self.read(recording)
         return [trial.table for trial in record.trials] if record else []
+
+    def tables_asked(self) -> set[str] | None:
+        """The tables of the recordings that the last call was asked for; None where no call came to its end."""
+        about = self.about()
+        return (
+            {table for name in about["recordings"] for table in self.tables_of(name)} if about.get("finished") else None
+        )
 
     def write(self, record: Record) -> None:
         """After the tables: from then on a next call need not make them again."""

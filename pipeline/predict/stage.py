@@ -98,6 +98,7 @@ def predict(
         stall_s=stall_s,
         progress=progress,
     )
+    cluster.close()  # its processes have nothing more to do
     folder, model = PredictFolder(out), model_sources(trained, files)
     try:
         former = folder.make_room(model)

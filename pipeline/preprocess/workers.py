@@ -28,7 +28,8 @@ def work_all(
     process; the others go on. Raises OSError where the cache cannot be written.
     """
     named = {task.files.name: task for task in tasks}
-    function = partial(_serve, recordings)
+    # From another process progress is told now and then; here it costs nothing.
+    function = partial(_serve, recordings, 0.0 if cluster.in_process else TELL_S)
     for name, answer in cluster.run_all(
         function, named, stall_s=stall_s, heard=lambda name, what: progress(name, *what)
     ):
@@ -38,14 +39,14 @@ def work_all(
             yield answer
 
 
-def _serve(recordings: Path, task: Task, beside: int, tell: Tell) -> Result:
+def _serve(recordings: Path, tell_s: float, task: Task, beside: int, tell: Tell) -> Result:
     """`work`, where nothing that a recording's files make a library raise ends the run."""
     share_cores(beside)
     said = 0.0
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        if time.monotonic() - said > TELL_S or (done == total and total):
+        if time.monotonic() - said > tell_s or (done == total and total):
             said = time.monotonic()
             tell((done, total))
 

@@ -12,7 +12,7 @@ import pandas as pd
 import cache as clip_cache
 from pipeline.cross_validation.stage import SUMMARY
 from pipeline.model import checkpoint
-from pipeline.predict.evaluation import SCORES
+from pipeline.predict.evaluation import SCORES, scores_are_of
 from pipeline.predict.scored_trials import FOLDER, load_all
 from pipeline.report import about, figures, made, trials, worst
 from pipeline.report.content import Note, Report, Section, Table, number, text
@@ -37,9 +37,12 @@ def of_run(folder: Path, page: Path, cache: Path | None) -> Report:
         raise ReportError(f"{folder}: the run has no {BEST} yet; `pipeline train` goes on with it")
     best = checkpoint.load(folder / BEST)
     scored, how = _scored_of(folder)
+    if scored and not scores_are_of(folder, [folder / BEST]):
+        scored = None
+        how = f"The scores that are here are of another model: of an earlier epoch, or of another run. {_AGAIN}"
     facts = about.facts(known) | {"Model": f"epoch {best['epoch']}: {BEST}"}
     if not record.finished:
-        facts["Not finished"] = "the same train command goes on; scores are of the best epoch so far"
+        facts["Not finished"] = "the same train command goes on; the model is that of the best epoch so far"
     report = Report("Training report", folder.resolve().name, facts)
     report.sections.extend(_curves(folder / HISTORY, best["epoch"], bool(split.val)))
     if scored:
@@ -106,15 +109,20 @@ _NOTHING_HELD_OUT = (
 )
 
 
+_AGAIN = "The same command again scores it."
+
+
 def _scored_of(folder: Path) -> tuple[Scored | None, str]:
     """The trials that were scored in a folder, and what they are, in sentences."""
     found = load_all(folder)
-    if not found:
+    if not found or not (folder / SCORES).is_file():
         return None, (
             f"What the model says of each trial was not kept here (no {FOLDER}/): the run was made by an earlier "
-            "version, or is not scored yet. The same command again scores it."
+            f"version, or is not scored yet. {_AGAIN}"
         )
     on = _json(folder / SCORES).get("scored_on", {})
+    if on.get("recordings") != len({trial.recording for trial in found}):
+        return None, f"The trials in {FOLDER}/ are not those that {SCORES} is of. {_AGAIN}"
     n = f"{len(found)} trials of {len({trial.recording for trial in found})}"
     if on.get("part") == "val":
         how = (

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.predict.exports import TABLES
-from pipeline.predict.stage import BOUTS
+from pipeline.predict.records import ABOUT, BOUTS, PredictFolder
 from pipeline.report import about, made
 from pipeline.report.content import DASH, Cell, Note, Report, Section, Table, count, number, share, text
 from pipeline.report.ethogram import Row, ethogram
 from pipeline.report.folders import ReportError
 from pipeline.tables.predicted import names_of, read_class_names
 
-RECORD = "predict.json"  # of settings and models, where `predict` writes it
 _COLUMNS = ("recording", "trial", "action", "start_frame", "stop_frame", "duration_s", "mean_probability")
 PREDICTED = "predicted"
 
@@ -28,7 +27,9 @@ def of_prediction(folder: Path, refused: Mapping[str, str] | None = None) -> Rep
 
     Reads bouts.csv, the names of the trials' tables and the first line of one. Raises ReportError.
     """
-    files = sorted((folder / TABLES).glob("prediction_*.csv"))
+    every = sorted((folder / TABLES).glob("prediction_*.csv"))
+    asked = PredictFolder(folder).tables_asked()
+    files = every if asked is None else [file for file in every if file.name in asked]
     known = made.read(folder)
     class_names = read_class_names(files[0]) if files else ()
     bouts = _read(folder / BOUTS, class_names)
@@ -39,6 +40,9 @@ def of_prediction(folder: Path, refused: Mapping[str, str] | None = None) -> Rep
     facts |= {"Models": ", ".join(known.models)} if known.models else {}
     facts |= {"Labels by": known.labels_by} if known.labels_by else {}
     facts["Trials"] = f"{len(by_trial):,} of {len({recording for recording, _ in by_trial}):,} recordings"
+    if len(every) > len(files):
+        others = len(every) - len(files)
+        facts["Not in this report"] = f"{others:,} trials of recordings that only earlier calls were asked for"
     report = Report("Prediction report", folder.resolve().name, facts)
     left_out = [(name, "", why) for name, why in (refused or {}).items()] + [tuple(row) for row in known.left_out]
     report.sections.extend([_left_out(list(dict.fromkeys(left_out)))] if left_out else [])
@@ -46,7 +50,7 @@ def of_prediction(folder: Path, refused: Mapping[str, str] | None = None) -> Rep
         report.sections.extend(_predicted(by_trial, bouts, class_names))
     else:
         report.sections.append(Section("Predictions", [Note("There is no trial in this folder.")]))
-    if settings := _record(folder / RECORD):
+    if settings := _record(folder / ABOUT):
         table = Table(("setting", "value"), [[text(name), text(value)] for name, value in settings.items()])
         report.sections.append(Section("Settings of the prediction", [table], folded=True))
     report.sections.append(about.versions_section(known))

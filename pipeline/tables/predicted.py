@@ -55,11 +55,9 @@ def _notes(folder: Path, files: list[Path]) -> list[str]:
     """What the folder says of the call that filled it."""
     if not (folder / ABOUT).is_file():
         return []
-    of_folder = PredictFolder(folder)
-    about = of_folder.about()
-    if not about.get("finished"):
+    asked = PredictFolder(folder).tables_asked()
+    if asked is None:
         return [f"the `pipeline predict` of {folder} did not come to its end; the same command goes on"]
-    asked = {table for name in about["recordings"] for table in of_folder.tables_of(name)}
     if not (others := [file.name for file in files if file.name not in asked]):
         return []
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def _number_files(folder: Path) -> bool:
     former = sorted(folder.glob(f"{_FILES}*"))
     for number, path in enumerate(former):
         stamp, rest = path.name.removeprefix(_FILES).split(".", 1)
-        path.rename(path.with_name(f"{_FILES}{number:0{len(stamp)}}.{rest}"))
+        with suppress(PermissionError):  # Windows, while TensorBoard reads it
+            path.rename(path.with_name(f"{_FILES}{number:0{len(stamp)}}.{rest}"))
     return bool(former)
 
 

@@ -35,9 +35,8 @@ from pipeline.train.run_folder import HISTORY, LAST
 from pipeline.train.stage import train
 
 sys.path.append(str(Path(__file__).parents[1]))
-from predict_lab import results, write_model, write_videos
-
 from lab import Lab
+from predict_lab import results, write_model, write_videos
 from tests_support import write_small_cache
 
 NOT_COMPARED = {"seen.json", ".lock"}  # says how fast it went; says nothing

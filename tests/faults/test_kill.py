@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("kill.py")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
-@pytest.mark.parametrize(("what", "kills"), [("preprocess", 50), ("train", 12), ("predict", 6)])
+@pytest.mark.parametrize(("what", "kills"), [("preprocess", 25), ("train", 8), ("predict", 6)])
 def test_killed_at_random_moments(tmp_path: Path, what: str, kills: int) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path), what, "--kills", str(kills)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

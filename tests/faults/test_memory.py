@@ -10,13 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from predict_lab import NAMES, write_model
 
 import cache as clip_cache
 from cache import ClipRows, Geometry, RecordingMeta
 from lab import PARTS
 from pipeline.model.decision import Decision
 from pipeline.preprocess.probe import decord
+from predict_lab import NAMES, write_model
 from tests_support import write_small_cache
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own figures of memory")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from predict_lab import NAMES, TRIAL, results, write_model, write_videos
 
 import cache as clip_cache
 from lab import PARTS, Lab
@@ -17,7 +16,9 @@ from pipeline.model.trained import load_trained
 from pipeline.predict import exports
 from pipeline.predict.exports import trial_table, write_trial
 from pipeline.predict.stage import Predicted, predict, predict_clip
+from pipeline.report.predicted import of_prediction
 from pipeline.tables.predicted import from_predictions
+from predict_lab import NAMES, TRIAL, results, write_model, write_videos
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,11 @@ def test_recordings_that_are_not_asked_for_stay_and_are_not_counted(videos: Path
     assert set(pd.read_csv(out / "bouts.csv")["recording"]) == {"b", "c"}
     assert pd.read_csv(out / "summary.csv")["recording"].tolist() == ["b", "c"]
     assert "2 of 6 predictions are of recordings that only earlier calls" in from_predictions(out).notes[0]
+    facts = of_prediction(out).facts
+    assert facts["Trials"] == "4 of 2 recordings"
+    assert facts["Not in this report"].startswith("2 trials")
     assert states(predict([model], out=out, videos=videos)) == dict.fromkeys("abc", "up to date")
+    assert "Not in this report" not in of_prediction(out).facts
     assert not from_predictions(out).notes
 
 

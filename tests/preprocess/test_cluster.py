@@ -55,6 +55,11 @@ def dask(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def write_script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 120
     while not path.exists():
@@ -92,13 +97,12 @@ def test_jobs_of_slurm(three, tmp_path: Path, monkeypatch) -> None:
     log = tmp_path / "job.txt"
     sbatch = f'cp "$1" {log}; setsid bash {log} > /dev/null 2>&1 < /dev/null & echo "Submitted batch job $!"'
     scancel = 'kill -- -"$1"'
-    for name, text in (("sbatch", sbatch), ("scancel", scancel)):
-        (scripts / name).write_text(f"#!/bin/bash\n{text}\n")
-        (scripts / name).chmod(0o755)
+    write_script(scripts / "sbatch", sbatch)
+    write_script(scripts / "scancel", scancel)
     monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}")
     config = tmp_path / "lab.toml"
-    config.write_text('[slurm]\ncores = 1\nmemory = "2GB"\nqueue = "short"\naccount = "pain"\ninterface = "lo"\n')
-    with cluster_of(1, None, True, config) as cluster:
+    config.write_text('[slurm]\ncores = 4\nmemory = "2GB"\nqueue = "short"\naccount = "pain"\ninterface = "lo"\n')
+    with cluster_of(1, None, True, config) as cluster:  # cores are for one recording, however many it asks for
         report = preprocess(SETTINGS, cache=tmp_path / "cache", videos=three.folder, cluster=cluster)
     assert {row.recording: row.state for row in report.recordings} == {"a": "new", "b": "new", "c": "new"}
     assert "#SBATCH -p short" in log.read_text()
@@ -106,16 +110,29 @@ def test_jobs_of_slurm(three, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_what_cannot_be_used_is_refused(three, tmp_path: Path, monkeypatch) -> None:
+    config, folders = tmp_path / "lab.toml", {"cache": tmp_path / "cache", "videos": three.folder}
+
+    def refused(error: type[Exception], match: str) -> None:
+        with cluster_of(1, None, True, config) as cluster, pytest.raises(error, match=match):
+            preprocess(SETTINGS, cluster=cluster, **folders)
+
     with pytest.raises(SettingsError, match="two places"):
         cluster_of(2, "tcp://127.0.0.1:1", True, None)
     with pytest.raises(SettingsError, match=r"write \[slurm\]"):
         cluster_of(2, None, True, None)
-    (tmp_path / "lab.toml").write_text("[slurm]\nnonsense = 1\n")
-    with cluster_of(1, None, True, tmp_path / "lab.toml") as cluster, pytest.raises(SettingsError, match=r"\[slurm\]"):
-        preprocess(SETTINGS, cache=tmp_path / "cache", videos=three.folder, cluster=cluster)
+    monkeypatch.setenv("PATH", "")
+    config.write_text("[slurm]\n")
+    refused(SettingsError, "no sbatch")
+    write_script(tmp_path / "sbatch", 'echo "sbatch: error: invalid partition specified: short" >&2; exit 1')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    for entry in ("nonsense = 1", 'cores = 1\nmemory = "1GB"\ninterface = "nope0"', 'worker_extra_args = "--x"'):
+        config.write_text(f"[slurm]\n{entry}\n")
+        refused(SettingsError, r"\[slurm\] in the settings file")
+    config.write_text('[slurm]\ncores = 1\nmemory = "1GB"\ninterface = "lo"\n')
+    refused(ClusterError, "invalid partition")
     monkeypatch.setattr("pipeline.cluster.RESTART_S", 1.0)
     with (
         Cluster(scheduler="tcp://127.0.0.1:1") as cluster,
         pytest.raises(ClusterError, match=r"--scheduler tcp://127.0.0.1:1: cannot be reached"),
     ):
-        preprocess(SETTINGS, cache=tmp_path / "cache", videos=three.folder, cluster=cluster)
+        preprocess(SETTINGS, cluster=cluster, **folders)

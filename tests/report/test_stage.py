@@ -19,6 +19,7 @@ import pytest
 from pipeline import jobs
 from pipeline.cross_validation.decided import decided_by_other_folds, load_decided
 from pipeline.cross_validation.out_of_fold import load
+from pipeline.model import checkpoint
 from pipeline.predict.scored_trials import FOLDER, load_all
 from pipeline.report.folders import ReportError
 from pipeline.report.made import MADE
@@ -26,6 +27,7 @@ from pipeline.report.predicted import of_prediction
 from pipeline.report.stage import REPORT, describe, make
 from pipeline.settings import Keep
 from pipeline.train.followers import NOBODY
+from pipeline.train.run_folder import BEST
 from tests_support import write_small_cache
 
 TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False, follow=NOBODY)
@@ -165,3 +167,21 @@ def test_a_wheel_holds_the_page() -> None:
     }
     assert {path.name for path in files} >= {"page.html", "page.css", "page.js"}
     assert files <= in_wheel
+
+
+def test_scores_of_another_part_or_model_are_never_shown(run: Path, poses: Path, tmp_path: Path) -> None:
+    """A kill between the trials and what says whose they are; and a model that went on after it was scored."""
+    again = shutil.copytree(run, tmp_path / "run")
+    (again / "scores.json").unlink()
+    assert "same command again scores it" in sections(again)["Scores"][0].text
+    shutil.copy(run / "scores.json", again)
+    assert "held-out recordings" in sections(again)["Scores"][0].text
+    next((again / FOLDER).glob("*.npz")).unlink()
+    for kept in [path for path in (again / FOLDER).glob("*.npz") if path.name.startswith("mouse_01M")]:
+        kept.unlink()
+    assert "not those that scores.json is of" in sections(again)["Scores"][0].text
+    shutil.rmtree(again / FOLDER)
+    shutil.copytree(run / FOLDER, again / FOLDER)
+    best = checkpoint.load(again / BEST)
+    checkpoint.save(again / BEST, best | {"epoch": best["epoch"] + 1})
+    assert "of another model" in sections(again)["Scores"][0].text
