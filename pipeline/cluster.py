@@ -33,7 +33,7 @@ DEATHS = 5
 TRIES = 2  # of a task whose worker is lost: one that kills each worker must not go on for ever
 _DEADLY = "the process that did it died, and so did the next: it crashes them, or memory ran out"
 _PARTS = ("client", "nanny", "scheduler", "utils", "worker")
-_LOGGERS = ("asyncio", "distributed", *(f"distributed.{part}" for part in _PARTS), "tornado")
+_LOGGERS = ("asyncio", "distributed", *(f"distributed.{part}" for part in _PARTS), "tornado", "tornado.application")
 _SLOT = "paw_task"  # what a worker has one of, and each task takes
 
 Tell = Callable[[Any], None]
@@ -166,13 +166,18 @@ class Cluster:
 
         async def asked() -> None:
             await cluster
+            for job in cluster.workers.values():
+                if job.job_id is None:
+                    await job  # asks once more, and raises what sbatch says
 
         try:
             cluster.scale(jobs=n_jobs)
             cluster.sync(asked)
-        except (RuntimeError, OSError) as error:
-            cluster.close(timeout=RESTART_S)
-            raise ClusterError(f"--slurm: Slurm does not take the jobs: {error}") from None
+        except (RuntimeError, ValueError, OSError) as error:
+            with suppress(Exception):  # jobs that never began cannot be ended
+                cluster.close(timeout=RESTART_S)
+            said = (str(error).strip().splitlines() or [""])[-1]
+            raise ClusterError(f"--slurm: Slurm does not take the jobs: {said}") from None
         say(f"[info] asked Slurm for {n_jobs} jobs; they begin when it starts them")
         return cluster
 

@@ -56,6 +56,11 @@ def events_of(recording: Recording) -> list[Event]:
     ]
 
 
+def shown_s(recording: Recording, frame: int) -> float:
+    """When a frame is shown, to the millisecond: at a variable frame rate too."""
+    return round(float(recording.times_s[frame]), 3)
+
+
 def seconds(frame: int, fps: float) -> float:
     """The time of a frame, to the millisecond."""
     return round(frame / fps, 3)
@@ -66,7 +71,7 @@ def events_table(recording: Recording, started: Started | None, folder: Path) ->
     fps, events = recording.rate, events_of(recording)
     media = _media(recording, folder)
     duration = f"{seconds(recording.n_frames, fps):.3f}"
-    observed = sum(seconds(e.stop, fps) - seconds(e.start, fps) for e in events)
+    observed = sum(shown_s(recording, e.stop) - shown_s(recording, e.start) for e in events)
     same = {
         "Observation id": recording.name,
         "Observation date": _date(started).replace("T", " "),
@@ -83,7 +88,7 @@ def events_table(recording: Recording, started: Started | None, folder: Path) ->
         "Behavior type": "STATE",
         "Media file name": media or NOT_KNOWN,
     }
-    rows = [same | _cells(event, fps) for event in events]
+    rows = [same | _cells(event, recording) for event in events]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).fillna("")
 
 
@@ -153,8 +158,8 @@ def write_project(content: dict[str, Any], path: Path) -> None:
     write_text(path, json.dumps(content, indent=1))
 
 
-def _cells(event: Event, fps: float) -> dict[str, str]:
-    start, stop = seconds(event.start, fps), seconds(event.stop, fps)
+def _cells(event: Event, recording: Recording) -> dict[str, str]:
+    start, stop = shown_s(recording, event.start), shown_s(recording, event.stop)
     return {
         "Behavior": event.behaviour,
         "Start (s)": f"{start:.3f}",
@@ -175,7 +180,7 @@ def _project_events(recording: Recording, *, with_frames: bool) -> list[list[Any
         marks += [(event.start, 1, event.behaviour, comment), (event.stop, 0, event.behaviour, comment)]
     marks.sort(key=lambda mark: mark[:2])
     return [
-        [seconds(frame, recording.rate), recording.subject, behaviour, "", comment, *([frame] if with_frames else [])]
+        [shown_s(recording, frame), recording.subject, behaviour, "", comment, *([frame] if with_frames else [])]
         for frame, _, behaviour, comment in marks
     ]
 

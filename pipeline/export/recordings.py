@@ -181,8 +181,8 @@ def read_recording(
     recording = Recording(name, subject, class_names, what, trials[0].fps, n_frames, video, tuple(said), notes)
     if recording.fps and recording.irregular:
         more = (
-            f"{name}: the video's frames are not shown at their number over {recording.fps:g} per second; NWB has the "
-            "times at which they are shown, BORIS the number over the rate, and the number itself"
+            f"{name}: the video's frames are not shown at their number over {recording.fps:g} per second; BORIS and "
+            "NWB have the times at which they are shown"
         )
         recording = dataclasses.replace(recording, notes=(*notes, more))
     return recording

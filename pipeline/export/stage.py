@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cache as clip_cache
-from cache import Clip
+from cache import Clip, fingerprint
 from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
 from pipeline.export import boris, nwb, onehot, video
 from pipeline.export.file_names import safe_names
@@ -29,6 +30,7 @@ from pipeline.train.run_folder import write_text
 from pipeline.train.split import group_of
 
 RECORD = "export.json"
+_PROJECT = "project_fingerprint"  # in it: of the project as it was exported
 
 Progress = Callable[[str, float, int], None]
 
@@ -142,20 +144,40 @@ class _Run:
 
     def finish(self, formats: Sequence[Format]) -> None:
         """What is of all recordings: the project, and in each folder the record of how."""
+        written: dict[str, str] = {}
         if Format.BORIS in formats:
-            path = self.out / Format.BORIS.value / boris.PROJECT
+            path = self._project()
             subjects, what = sorted(self.subjects), self.source.what
             boris.write_project(boris.project(self.source.class_names, subjects, self.observations, what), path)
             self.made.files.append(path)
+            written = {_PROJECT: fingerprint.of_file(path)}
         if self.guessed:
             self.made.notes.append(
                 f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date "
                 f"of a copy ({some(sorted(self.guessed))}); --session-start tells it"
             )
         record = {n: str(v) if isinstance(v, Path) else v for n, v in vars(self.asked).items()}
-        record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out}
+        record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out} | written
         for each in formats:
             write_text(self.out / each.value / RECORD, json.dumps(record, indent=1))
+
+    def _project(self) -> Path:
+        """Where the project goes: never over one that people have changed in BORIS since it was exported."""
+        folder = self.out / Format.BORIS.value
+        path = folder / boris.PROJECT
+        try:
+            kept = json.loads((folder / RECORD).read_text(encoding="utf-8")).get(_PROJECT)
+        except (OSError, ValueError, AttributeError):
+            kept = None
+        if not path.exists() or fingerprint.of_file(path) == kept:
+            return path
+        number = 2
+        while (free := path.with_stem(f"{path.stem}-{number}")).exists():
+            number += 1
+        self.made.notes.append(
+            f"[warning] {path} was changed since it was exported, and is kept; the new one is {free}"
+        )
+        return free
 
     def _paths(self, to: Format, name: str, trials: Sequence[Trial]) -> list[Path]:
         folder, stem = self.out / to.value, self.stems[name]
@@ -186,7 +208,8 @@ class _Run:
     def _leave_out(self, name: str, to: str, error: Exception, paths: Sequence[Path]) -> None:
         self.made.left_out.append((name, to, str(error)))
         for path in paths:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # open in another program: that is why it was left out
+                path.unlink(missing_ok=True)
 
 
 def _is_there(to: Format, asked: Asked, made: Exported) -> bool:

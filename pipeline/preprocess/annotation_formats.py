@@ -123,7 +123,8 @@ def _laid(path: Path, header: Header, settings: PreprocessSettings, recording: s
 
 def recordings_named_in(path: Path, header: Header) -> set[str]:
     """The stems of the videos that a BORIS file says its events are of. Raises ValueError."""
-    return {event.media for event in _events(path, header) if event.media}
+    rows = rows_below(path, header.line + 1, header.delimiter, len(header.titles))
+    return boris.media_of(path, header.titles, rows, header.preamble)
 
 
 def _events(path: Path, header: Header) -> list[boris.Event]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -69,13 +69,22 @@ def events_of(path: Path, titles: Sequence[str], rows: Iterable[Row], preamble: 
 
     Raises AnnotationError.
     """
-    places: dict[str, int] = {}
-    for i, title in enumerate(titles):
-        places.setdefault(title.lower(), i)
-    events = [_event(path, row, _Cells(path, row, cells, places, preamble)) for row, cells in rows]
+    events = [_event(each) for each in _cells_of(path, titles, rows, preamble)]
     if not events:
         raise AnnotationError(f"{path}: no events below the header")
     return events
+
+
+def media_of(path: Path, titles: Sequence[str], rows: Iterable[Row], preamble: Mapping[str, str]) -> set[str]:
+    """The media's file names without extension, also of rows that are wrong otherwise."""
+    return {each.media for each in _cells_of(path, titles, rows, preamble)} - {""}
+
+
+def _cells_of(path: Path, titles: Sequence[str], rows: Iterable[Row], preamble: Mapping[str, str]) -> Iterator[_Cells]:
+    places: dict[str, int] = {}
+    for i, title in enumerate(titles):
+        places.setdefault(title.lower(), i)
+    return (_Cells(path, row, cells, places, preamble) for row, cells in rows)
 
 
 def chosen(path: Path, events: Sequence[Event], recording: str, subject: str) -> list[Event]:
@@ -178,6 +187,11 @@ class _Cells:
             return None
         return value if value and value > 0 else None
 
+    @property
+    def media(self) -> str:
+        """The file's name without folder and extension."""
+        return PurePath(re.split(r"[/\\]", self.text(*_MEDIA))[-1]).stem
+
     def moment(self, time: str, image: str) -> Moment:
         index = self.text(image)
         number = whole_number(index) if index else None
@@ -186,7 +200,8 @@ class _Cells:
         return Moment(self.number(time), number)
 
 
-def _event(path: Path, row: int, cells: _Cells) -> Event:
+def _event(cells: _Cells) -> Event:
+    path, row = cells.path, cells.row
     aggregated = "start (s)" in cells.places
     start = cells.moment("start (s)", "image index start") if aggregated else cells.moment("time", "image index")
     stop = cells.moment("stop (s)", "image index stop") if aggregated else start
@@ -207,7 +222,7 @@ def _event(path: Path, row: int, cells: _Cells) -> Event:
         behaviour=behaviour,
         subject=cells.text("subject"),
         observation=cells.text("observation id"),
-        media=PurePath(re.split(r"[/\\]", cells.text(*_MEDIA))[-1]).stem,
+        media=cells.media,
         start=start,
         stop=stop,
         fps=cells.loose("fps (frame/s)", "fps"),

@@ -22,12 +22,16 @@ from pipeline.preprocess.table_names import (
     stem_of_table,
     tables_by_stem,
 )
+from pipeline.preprocess.text_table import UnreadableError
 from pipeline.settings import PreprocessSettings
 
 ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
 ANNOTATION_PREFIX = "prediction_"
 # What DeepEthogram and the Caltech Behavior Annotator put after the recording's name.
 _ENDINGS = ("_labels", "_annot")
+_NO_HEADER = (
+    "it has a recording's name, but no header of one-hot columns of the class list (--classes), BORIS events or bouts"
+)
 
 
 class DiscoveryError(ValueError):
@@ -206,10 +210,14 @@ def _match_annotations(
         if path.stem.startswith(ANNOTATION_PREFIX):
             meanings = _meanings(path.stem.removeprefix(ANNOTATION_PREFIX), stem_of)
         else:
-            header = _foreign_header(path, settings, fault_of)
-            meanings, shared = _foreign_meanings(path, header, stem_of | {stem: stem for stem in stems})
+            names = stem_of | {stem: stem for stem in stems}
+            header, fault = _foreign_header(path, settings, fault_of)
+            meanings, shared = _foreign_meanings(path, header, names)
             if not meanings and (header is None or header.format not in EVENTS):
-                if path.suffix.lower() == ".csv" and fault_of(path) is not None:
+                if fault and _meanings_of_file(path, names):
+                    is_fault, passing = str(fault) != _NO_HEADER, isinstance(fault, UnreadableError)
+                    skipped.append(Skip(path.name, None, f"not read: {fault}", is_fault, passing))
+                elif path.suffix.lower() == ".csv" and fault_of(path) is not None:
                     reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
                     skipped.append(Skip(path.name, None, reason, fault=False))
                 continue
@@ -218,18 +226,45 @@ def _match_annotations(
                 matched[stem].append((trial, path))
         else:
             skipped.append(Skip(path.name, None, _unmatched_reason(header, meanings, bool(videos))))
+    for stem, found in matched.items():
+        matched[stem], less = _own_first(stem, found)
+        skipped += less
     return matched, skipped
 
 
-def _foreign_header(path: Path, settings: PreprocessSettings, fault_of: HeaderFault) -> Header | None:
-    """The header of a file that another program named, if it is one of annotations; never one of this program's own."""
+def _own_first(stem: str, found: list[tuple[int | None, Path]]) -> tuple[list[tuple[int | None, Path]], list[Skip]]:
+    """Without other programs' files of what has a file of this program's own: that was made from them."""
+    own = {trial for trial, path in found if path.stem.startswith(ANNOTATION_PREFIX)}
+    kept, less = [], []
+    for trial, path in found:
+        if own and (trial is None or trial in own) and not path.stem.startswith(ANNOTATION_PREFIX):
+            reason = f"not read of {stem}: that has annotations {ANNOTATION_PREFIX}..., which count"
+            less.append(Skip(path.name, None, reason, fault=False))
+        else:
+            kept.append((trial, path))
+    return kept, less
+
+
+def _foreign_header(
+    path: Path, settings: PreprocessSettings, fault_of: HeaderFault
+) -> tuple[Header | None, ValueError | None]:
+    """The header of a file that another program named, if it is one of annotations; never one of this program's own.
+
+    And why nothing can be told of it.
+    """
     if path.suffix.lower() == ".csv" and fault_of(path) is None:
-        return None
+        return None, None
     try:
         header = header_of(path, settings)
-    except ValueError:
-        return None
-    return header if header and header.format != "frames" else None
+    except ValueError as error:
+        return None, error
+    return (header, None) if header and header.format != "frames" else (None, ValueError(_NO_HEADER))
+
+
+def _meanings_of_file(path: Path, stem_of: dict[str, str]) -> list[tuple[str, int | None]]:
+    """As `_meanings`, of names that other programs give."""
+    bodies = {path.stem, *(path.stem.removesuffix(ending) for ending in _ENDINGS)}
+    return sorted({each for body in bodies for each in _meanings(body, stem_of)}, key=str)
 
 
 def _foreign_meanings(
@@ -241,15 +276,14 @@ def _foreign_meanings(
     """
     if header is None:
         return [], False
-    bodies = {path.stem, *(path.stem.removesuffix(ending) for ending in _ENDINGS)}
-    named = sorted({each for body in bodies for each in _meanings(body, stem_of)}, key=str)
+    named = _meanings_of_file(path, stem_of)
     if header.format != "boris":
         return named, False
     try:
         media = recordings_named_in(path, header) & set(stem_of.values())
     except ValueError:  # said when it is read, of the recording that has its name
         media = set()
-    if not media or {stem for stem, _ in named} - media:
+    if not media or (named and not {stem for stem, _ in named} & media):
         return named, False
     trials = dict(named)
     return [(stem, trials.get(stem)) for stem in sorted(media)], True

@@ -20,7 +20,8 @@ _POSE = re.compile(r".+_(x|y|p|likelihood)$")
 def is_header(titles: Sequence[str], class_names: Sequence[str]) -> bool:
     """Whether there are columns of behaviours; a column Action is another format's."""
     known = {*class_names, BACKGROUND}
-    return len(titles) > 1 and not is_frames_header(titles) and any(title in known for title in titles)
+    of_frames = is_frames_header(titles) and not any(title in known for title in titles if title.lower() == "action")
+    return len(titles) > 1 and not of_frames and any(title in known for title in titles)
 
 
 def read(

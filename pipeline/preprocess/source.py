@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,7 +48,9 @@ def require_files(files: RecordingFiles, old: RecordingMeta | None) -> None:
     """
     in_cache = {re.split(r"[/\\]", clip.annotation)[-1] for clip in old.clips if clip.annotation} if old else set()
     annotations = [path for _, path in files.annotations if path.name in in_cache]
-    for path in (files.video, files.dlc, *annotations):
+    # One that is found by its content belongs to nobody while it cannot be read.
+    former = {Path(clip.annotation) for clip in old.clips if clip.annotation} if old else set()
+    for path in (files.video, files.dlc, *annotations, *sorted(path for path in former if path.is_file())):
         if path is not None:
             try:
                 require_content(path)

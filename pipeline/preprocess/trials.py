@@ -140,7 +140,8 @@ def _of_whole_recording(
             raise CropError(f"annotated more than once: {names}; keep one, or number those of trials")
         annotation = read_labels(path, settings, files.name, clock)
         n_rows = len(annotation.labels)
-        if n_rows == n_frames and not (has_one_trial and _is_of_trial(n_rows, settings)):
+        as_trial = name not in EVENTS and has_one_trial and _is_of_trial(n_rows, settings)
+        if n_rows == n_frames and not as_trial:
             if annotation.frame_column is not None:
                 check_frame_column(annotation.frame_column, 0)
             return path, annotation

@@ -79,6 +79,20 @@ def test_recordings_without_a_rate_need_one(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "boris" / "m.csv")["Stop (s)"].tolist() == [2.0, 3.0, 4.0]
 
 
+def test_a_project_that_people_corrected_is_kept(tmp_path: Path) -> None:
+    asked = Asked(Format.BORIS, cache=write_cache(tmp_path / "c", LAB))
+    project = tmp_path / "out" / "boris" / "project.boris"
+    for _ in range(2):
+        assert not any("was changed" in note for note in export(asked, tmp_path / "out").notes)
+    corrected = project.read_text().replace("people's labels", "looked at again")
+    project.write_text(corrected + " ")
+    for number in (2, 3):
+        made = export(asked, tmp_path / "out")
+        assert made.files[-1] == project.with_stem(f"project-{number}")
+        assert any("was changed" in note for note in made.notes)
+    assert project.read_text() == corrected + " "
+
+
 def test_without_its_cache_a_prediction_has_the_frames_of_its_table(tmp_path: Path) -> None:
     folder = write_predictions(tmp_path / "p", {"m_1M": [lived(crop=15), lived((1, 5, 9))]})
     (folder / "cache").rename(tmp_path / "gone")
