@@ -73,11 +73,12 @@ def aggregated(*events: tuple[str, object, object], **cells: object) -> str:
     return "\n".join([AGGREGATED, *rows]) + "\n"
 
 
-def tabular(*events: tuple[object, str, str]) -> str:
+def tabular(*events: tuple[object, str, str], length_s: float = 0.4) -> str:
     """BORIS 7's tabular events (time s, behaviour, status), tabs between, with what stands above them."""
     lines = ["Observation id\tone", "", "Observation date\t2020-01-01", "Description", "Time offset (s)\t0.0", ""]
     lines += ["Time\tMedia file path\tTotal length\tFPS\tSubject\tBehavior\tBehavioral category\tComment\tStatus"]
-    lines += [f"{time}\tC:\\Videos\\a.avi\t0.4\t30.0\tmouse\t{name}\t\t\t{status}" for time, name, status in events]
+    media = f"C:\\Videos\\a.avi\t{length_s:.3f}\t30.0"
+    lines += [f"{time}\t{media}\tmouse\t{name}\t\t\t{status}" for time, name, status in events]
     return "\n".join(lines) + "\n"
 
 
@@ -346,4 +347,5 @@ def test_boris_times_of_three_decimals_give_back_the_frames(read, labels: list[i
     events = [(CLASSES[c], f"{start / fps:.3f}", f"{stop / fps:.3f}") for c, start, stop in bouts_of(labels)]
     assert read(aggregated(*events, fps=f"{fps:.3f}"), n=len(labels), fps=fps).labels.tolist() == labels
     pairs = [each for name, start, stop in events for each in ((start, name, "START"), (stop, name, "STOP"))]
-    assert read(tabular(*pairs), n=len(labels), fps=fps).labels.tolist() == labels
+    content = tabular(*pairs, length_s=len(labels) / fps)
+    assert read(content, n=len(labels), fps=fps).labels.tolist() == labels
