@@ -8,12 +8,33 @@ import typer
 from pipeline.cluster import Cluster
 from pipeline.machine import cores
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, read_slurm
+from pipeline.settings import Keep
+from pipeline.settings_file import read_slurm
 
 Folder = Optional[Path]  # noqa: UP045
 VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
 AnnotationsOption = Annotated[Folder, typer.Option("--annotations", help="folder of the annotation tables")]
 DlcOption = Annotated[Folder, typer.Option("--dlc", help="folder of the DLC tables, where they lie elsewhere")]
+SourceArgument = Annotated[
+    Folder,
+    typer.Argument(help="folder of `pipeline predict` or of a cross-validation; none: people's labels in --cache"),
+]
+MergeOption = Annotated[str, typer.Option("--merge", help="how people's classes are merged, as in train")]
+DecideFoldsOption = Annotated[
+    bool, typer.Option("--decision/--no-decision", help="of a cross-validation: by decision layer or arg-max")
+]
+
+
+def _checked_rate(fps: float | None) -> float | None:
+    if fps is not None and not 0 < fps < 1e5:
+        raise SettingsError(f"--fps {fps:g}: expected a number of frames per second above 0")
+    return fps
+
+
+FpsOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--fps", help="frame rate of recordings without a video", callback=_checked_rate),
+]
 PruneOption = Annotated[bool, typer.Option("--prune", help="take recordings whose files are gone out of the cache")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")]
 WorkersOption = Annotated[

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from pipeline.setting_texts import SettingsError, flag
@@ -18,7 +16,6 @@ from pipeline.setting_texts import SettingsError, flag
 REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,active"
 REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
 # Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
-SLURM = "slurm"
 STALL_S = 300.0
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
 
@@ -315,48 +312,12 @@ Settings = TypeVar("Settings", PreprocessSettings, TrainSettings)
 def resolve(cls: type[Settings], toml: dict[str, Any], flags: dict[str, Any]) -> Settings:
     """The settings of one stage: the default, over it the TOML file's value, over it the flag (None: not given).
 
-    `toml` and `flags` may hold keys of the other stage; unknown ones are found by `read_toml`.
+    `toml` and `flags` may hold keys of the other stage; unknown ones are found by `settings_file.read_toml`.
     """
     names = {f.name for f in dataclasses.fields(cls)}
     given = {k: v for k, v in toml.items() if k in names}
     given |= {k: v for k, v in flags.items() if k in names and v is not None}
     return checked(cls(**{name: _typed(cls, name, value) for name, value in given.items()}))
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML settings: {error}") from None
-
-
-def read_slurm(path: Path | None) -> dict[str, Any]:
-    """The table [slurm] of a settings file: what dask_jobqueue.SLURMCluster is given. Raises SettingsError without."""
-    found = _content(path).get(SLURM) if path else None
-    if not isinstance(found, dict):
-        example = 'cores = 4, memory = "16GB", walltime = "04:00:00"'
-        raise SettingsError(f"--slurm: how its jobs are is missing; in the file of --config write [{SLURM}], {example}")
-    return found
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Keys and values of a settings file, flat or in tables named by group; - and _ are the same in a name.
-
-    [slurm] is no table of settings: `read_slurm` reads it.
-
-    Raises SettingsError for a file that is not TOML and for a key that is no setting.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in _content(path).items():
-        if key == SLURM:
-            continue
-        flat |= value if isinstance(value, dict) else {key: value}
-    flat = {key.replace("-", "_"): value for key, value in flat.items()}
-    known = {f.name for cls in (PreprocessSettings, TrainSettings) for f in dataclasses.fields(cls)}
-    for key in flat:
-        if key not in known:
-            raise SettingsError(f"{path}: {key!r} is no setting; the settings are: {', '.join(sorted(known))}")
-    return flat
 
 
 def checked(settings: Settings) -> Settings:

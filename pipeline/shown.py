@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN_TRIALS = 10
-# What can become of a recording that is to be predicted, in the order of its last line.
-STATES = ("predicted", "up to date", "refused", "failed", "skipped")
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
@@ -39,6 +37,8 @@ def show_report(report: Any, cache: Path, seconds: float) -> None:
 
 def show_predicted(done: Any) -> None:
     """What became of the recordings: those that are as they were only where they are few, all that were left out."""
+    from pipeline.predict.summary import STATES
+
     rows = [(row.recording, row.state, row.reason) for row in done.outcomes]
     many = len(rows) > SHOWN_FRESH
     if shown := [row for row in rows if not many or row[2]]:

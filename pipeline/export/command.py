@@ -6,18 +6,14 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipeline.export.formats import MOST_VIDEOS, Format
-from pipeline.options import Folder
-from pipeline.setting_texts import SettingsError
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument
 
 SHOWN_FILES = 20
 
 
 def export(
     *,
-    source: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="folder of `pipeline predict` or of a cross-validation; none: people's labels in --cache"),
-    ] = None,
+    source: SourceArgument = None,
     to: Annotated[Format, typer.Option("--to", help="format; all: every one")],
     out: Annotated[Path, typer.Option("--out", help="folder; each format has one of its own in it")],
     cache: Annotated[
@@ -33,14 +29,9 @@ def export(
     videos: Annotated[
         Folder, typer.Option("--videos", help="folder of videos that are not where preprocess found them")
     ] = None,
-    merge: Annotated[str, typer.Option("--merge", help="how people's classes are merged, as in train")] = "auto",
-    fps: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--fps", help="frame rate of recordings without a video"),
-    ] = None,
-    decision: Annotated[
-        bool, typer.Option("--decision/--no-decision", help="of a cross-validation: by decision layer or arg-max")
-    ] = True,
+    merge: MergeOption = "auto",
+    fps: FpsOption = None,
+    decision: DecideFoldsOption = True,
     group_by: Annotated[
         str, typer.Option("--group-by", help=r"names the animal in a recording's name, the subject: _(\d+M)_")
     ] = "",
@@ -60,8 +51,6 @@ def export(
     from pipeline.console import progress_bar
     from pipeline.export import stage
 
-    if fps is not None and not 0 < fps < 1e5:
-        raise SettingsError(f"--fps {fps:g}: expected a number of frames per second above 0")
     asked = stage.Asked(
         to, source, cache, tuple(clip or ()), max_videos, videos, merge, fps, decision, group_by, session_start,
         subjects, background, likelihood,
@@ -77,8 +66,8 @@ def _show(made: Any) -> None:
 
     for path in made.files[:SHOWN_FILES]:
         say(f"Written: {path}")
-    if more := len(made.files) - SHOWN_FILES:
-        say(f"and {more} more") if more > 0 else None
+    if (more := len(made.files) - SHOWN_FILES) > 0:
+        say(f"and {more} more")
     for note in dict.fromkeys(made.notes):
         say(note if note.startswith("[") else f"[info] {note}")
     if made.left_out:

@@ -23,6 +23,7 @@ from pipeline.train.run_folder import PICTURES, write_blocks, write_text
 # What became of a recording; of the first two there are results.
 PREDICTED, UP_TO_DATE, REFUSED, FAILED, SKIPPED = "predicted", "up to date", "refused", "failed", "skipped"
 WITH_RESULTS = (PREDICTED, UP_TO_DATE)
+STATES = (*WITH_RESULTS, REFUSED, FAILED, SKIPPED)
 FPS = 30.0  # of the time axis where no recording has a video
 
 

@@ -1,22 +1,18 @@
 """`pipeline tables`: its options, and what it shows."""
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import Folder
-from pipeline.setting_texts import SettingsError
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument
 
 SHOWN = {"time_s": "time (s)", "n_bouts": "bouts", "latency_from_stimulus_s": "latency (s)", "responded": "responded"}
 
 
 def tables(
     *,
-    source: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="folder of `pipeline predict` or of a cross-validation; none: people's labels in --cache"),
-    ] = None,
+    source: SourceArgument = None,
     out: Annotated[Path, typer.Option("--out", help="folder for tables and pictures")],
     cache: Annotated[
         Folder,
@@ -31,21 +27,14 @@ def tables(
     stimulus: Annotated[
         Folder, typer.Option("--stimulus", help="table recording,trial,stim_frame (from the trial's start, 0)")
     ] = None,
-    merge: Annotated[str, typer.Option("--merge", help="how people's classes are merged, as in train")] = "auto",
-    fps: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--fps", help="frame rate of recordings without a video"),
-    ] = None,
-    decision: Annotated[
-        bool, typer.Option("--decision/--no-decision", help="of a cross-validation: by decision layer or arg-max")
-    ] = True,
+    merge: MergeOption = "auto",
+    fps: FpsOption = None,
+    decision: DecideFoldsOption = True,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the bootstrap")] = 0,
 ) -> None:
     """Time, bouts, latencies and transitions per trial, animal and group, as tables and pictures for a paper."""
     from pipeline.tables import stage
 
-    if fps is not None and not 0 < fps < 1e5:
-        raise SettingsError(f"--fps {fps:g}: expected a number of frames per second above 0")
     asked = stage.Asked(source, cache, groups, group_by, stimulus, merge, fps, decision, seed)
     made = stage.make(asked)
     paths = stage.save(made, asked, out)

@@ -24,7 +24,8 @@ import typer
 
 from pipeline.cli import app
 from pipeline.setting_texts import flag
-from pipeline.settings import PreprocessSettings, TrainSettings, read_toml, resolve
+from pipeline.settings import PreprocessSettings, TrainSettings, resolve
+from pipeline.settings_file import read_toml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
