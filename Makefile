@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,dev,docs,efficientnet,hf,nwb,sleap,tune,wandb]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,dev,docs,efficientnet,hf,nwb,s3,sleap,tune,wandb]'
 	touch $@
 
 install: $(VENV)/.installed
