@@ -45,8 +45,7 @@ class Bucket:
         self._lease = _Lease(self.path / LOCK_FILE)
 
     def claim(self) -> None:
-        there = self.recordings.folders()
-        if holds_foreign(self.path, bool(there)):
+        if holds_foreign(self.path, self.recordings.folders):
             raise CacheError(f"{self.path}: holds {index.RECORDINGS}/ that is not a cache's; use another address")
         if self._lease.take():
             self._fence()

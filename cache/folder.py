@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +25,10 @@ class CacheBusyError(CacheError):
 class Home(Protocol):
     """A cache's place, while one process writes to it. `Folder` and `cache.bucket.Bucket` are such."""
 
-    path: Place
-    recordings: Place
+    @property
+    def path(self) -> Place: ...
+    @property
+    def recordings(self) -> Place: ...
 
     def claim(self) -> None:
         """Keep other writers out. Raises CacheBusyError, and CacheError where no cache can be."""
@@ -60,64 +62,64 @@ class Folder:
     """A cache in a local folder, held by a lock on a file."""
 
     def __init__(self, path: Path, ending: str) -> None:
-        self.path: Place = path
-        self.recordings: Place = path / index.RECORDINGS
-        self._path, self._recordings, self._ending = path, path / index.RECORDINGS, ending
+        self.path = path
+        self.recordings = path / index.RECORDINGS
+        self._ending = ending
         self._lock = FileLock(path / LOCK_FILE, timeout=0, thread_local=False)
 
     def claim(self) -> None:
-        if holds_foreign(self._path, self._recordings.is_dir() and any(self._recordings.iterdir())):
-            raise CacheError(f"{self._path}: holds a folder {index.RECORDINGS} that is not a cache's; {_ELSEWHERE}")
+        if holds_foreign(self.path, lambda: self.recordings.iterdir() if self.recordings.is_dir() else ()):
+            raise CacheError(f"{self.path}: holds a folder {index.RECORDINGS} that is not a cache's; {_ELSEWHERE}")
         try:
-            self._recordings.mkdir(parents=True, exist_ok=True)
+            self.recordings.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CacheError(f"{self._path}: cannot be made a cache ({error}); {_ELSEWHERE}") from None
+            raise CacheError(f"{self.path}: cannot be made a cache ({error}); {_ELSEWHERE}") from None
         try:
             self._lock.acquire()
         except Timeout:
             raise CacheBusyError(
-                f"{self._path}: another process is writing to this cache; wait until it has finished, or {_ELSEWHERE}"
+                f"{self.path}: another process is writing to this cache; wait until it has finished, or {_ELSEWHERE}"
             ) from None
 
     def release(self) -> None:
         self._lock.release()
 
     def read_index(self) -> index.Index | None:
-        for path in index.left_behind(self._path):
+        for path in index.left_behind(self.path):
             delete(path)
-        return index.read_index(self._path) if (self._path / index.INDEX_FILE).exists() else None
+        return index.read_index(self.path) if (self.path / index.INDEX_FILE).exists() else None
 
     def swap_index(self, content: bytes) -> None:
-        index.replace(self._path / index.INDEX_FILE, content)
+        index.replace(self.path / index.INDEX_FILE, content)
 
     def names(self) -> set[str]:
-        return our_names((path.name for path in self._recordings.iterdir()), self._ending)
+        return our_names((path.name for path in self.recordings.iterdir()), self._ending)
 
     def by_age(self, names: Iterable[str]) -> list[str]:
-        paths = [self._recordings / name for name in names]
+        paths = [self.recordings / name for name in names]
         return [path.name for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))]
 
     def settle(self, finished: Finished, retired: set[str]) -> str:
         assert isinstance(finished.path, Path)
         path = self._unused_path(finished.meta, retired)
         finished.path.rename(path)
-        index.sync(self._recordings)
+        index.sync(self.recordings)
         return path.name
 
     def _unused_path(self, meta: RecordingMeta, retired: set[str]) -> Path:
         version = 0
         while True:
             key = fingerprint.of_values(meta=meta_to_dict(meta), version=version)[:8]
-            path = self._recordings / file_name(meta.recording, f".{key}{self._ending}")
+            path = self.recordings / file_name(meta.recording, f".{key}{self._ending}")
             if not path.exists() and path.name not in retired:
                 return path
             version += 1
 
     def delete(self, name: str) -> None:
-        delete(self._recordings / name)
+        delete(self.recordings / name)
 
     def discard_unfinished(self) -> None:
-        for path in self._recordings.glob(f"{index.TEMPORARY}*"):
+        for path in self.recordings.glob(f"{index.TEMPORARY}*"):
             delete(path)
 
 
@@ -133,7 +135,7 @@ def our_names(names: Iterable[str], ending: str) -> set[str]:
     }
 
 
-def holds_foreign(path: Place, has_recordings: bool) -> bool:
+def holds_foreign(path: Place, recordings: Callable[[], Iterable[object]]) -> bool:
     """Whether there is something in the folder `recordings` of a place that was never made a cache."""
     # A writer killed before it could write the format file leaves the folder empty.
-    return has_recordings and not (path / index.FORMAT_FILE).exists()
+    return not (path / index.FORMAT_FILE).exists() and any(recordings())

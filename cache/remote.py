@@ -113,7 +113,10 @@ class Remote:
         return self._ask(lambda: _obstore().get(self._store, self._key, options=options).bytes().to_bytes())
 
     def read_ranges(self, starts: Sequence[int], stops: Sequence[int]) -> Sequence[Any]:
-        """Bytes [start, stop) of each, as buffers; what lies together is one request. Raises CacheError where the object ends."""
+        """Bytes [start, stop) of each, as buffers; what lies together is one request.
+
+        Raises CacheError where the object ends before.
+        """
         found = self._ask(lambda: _obstore().get_ranges(self._store, self._key, starts=starts, ends=stops))
         for part, start, stop in zip(found, starts, stops, strict=True):
             if len(part) != stop - start:

@@ -22,8 +22,10 @@ from cache.zarr_store import ZarrReader, ZarrWriter
 class Reader(Protocol):
     """A finished recording; safe to use from several threads."""
 
-    path: Place
-    meta: RecordingMeta
+    @property
+    def path(self) -> Place: ...
+    @property
+    def meta(self) -> RecordingMeta: ...
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
@@ -55,7 +57,7 @@ class Format:
     """
 
     suffix: str
-    reader: Callable[[Path], Reader]  # zarr's of any Place
+    reader: Callable[[Path], Reader]
     writer: Callable[[Path, str], ArrayWriter]
     compressions: tuple[str, ...]
 

@@ -173,8 +173,8 @@ class CacheWriter:
 def create(path: Place | str, *, store: str = "zarr", compression: str = "auto") -> CacheWriter:
     """Open a cache for writing, in a folder or an object store (s3://bucket/cache), and make it where there is none.
 
-    store: zarr or hdf5 (in a folder alone). compression of frames written from now on: zstd (small; zarr alone), none (faster to read), or
-    auto: zstd for zarr, none for hdf5.
+    store: zarr, or in a folder hdf5. compression of frames written from now on: zstd (small; zarr alone), none (faster
+    to read), or auto: zstd for zarr, none for hdf5.
     Raises CacheBusyError while another process writes to it, CacheError where it has another store or schema version.
     """
     return CacheWriter(place(path), store, compression)

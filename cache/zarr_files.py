@@ -29,6 +29,10 @@ _CRC_BYTES = 4
 _scratch = threading.local()
 
 
+class WrongSizeError(CacheError):
+    """A chunk holds more or less than it should."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How an array lies in its files.
@@ -173,7 +177,7 @@ class ArrayFiles:
         """Rows from `start` of a packed chunk on, as many bytes as `flat` has."""
         size = self.layout.chunk * self.layout.row_bytes
         if _content_size(packed) != size:  # unpacking less would leave in the buffer what was there before
-            raise CacheError(f"{path}: a chunk of it holds {_content_size(packed)} bytes, expected {size}")
+            raise WrongSizeError(f"{path}: a chunk of it holds {_content_size(packed)} bytes, expected {size}")
         if len(flat) == size:
             zstd.decompress(packed, flat)
         else:
@@ -185,9 +189,9 @@ class ArrayFiles:
 class RemoteArray(ArrayFiles):
     """The same of an array in an object store: what a read needs of a file is one request, its index one more, once."""
 
-    def __init__(self, path: Remote) -> None:
+    def __init__(self, path: Remote, layout: Layout | None = None) -> None:
         self._path: Remote = path
-        self.layout = self._read_layout()
+        self.layout = layout or self._read_layout()
         self._indices = {}
 
     def check_files(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,16 @@ from zarr.codecs import ZstdCodec
 from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
 from cache.local_copy import copied
 from cache.remote import Place, Remote
-from cache.zarr_files import LEVEL, ArrayFiles, CopiedArray, RemoteArray, ShardFiles, read_layout
+from cache.zarr_files import (
+    LEVEL,
+    ArrayFiles,
+    CopiedArray,
+    Layout,
+    RemoteArray,
+    ShardFiles,
+    WrongSizeError,
+    read_layout,
+)
 
 SUFFIX = ".zarr"
 CHUNK = 30  # frames unpacked at once: a window of 60 then unpacks 89 on average, with chunks of 60 it would be 119
@@ -34,6 +45,7 @@ class ZarrReader:
             meta = meta_from_dict(json.loads((path / "zarr.json").read_bytes())["attributes"]["meta"])
         self.meta = meta
         self._arrays: dict[str, ArrayFiles] = {}
+        self._lock = threading.Lock()
 
     @property
     def compression(self) -> str:
@@ -42,6 +54,12 @@ class ZarrReader:
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
+        if isinstance(self.path, Remote) and self.path.copy is None and name not in self._arrays:
+            # As this program writes them, which saves every other request; what is otherwise is asked for its layout.
+            shape = (self.meta.n_frames, *((len(self.meta.keypoint_names), 3) if name == "keypoints" else ()))
+            layout = Layout(shape, np.dtype(ARRAY_DTYPES[name]), shape[0], shape[0], sharded=False, packed=True)
+            with suppress(FileNotFoundError, WrongSizeError):
+                return RemoteArray(self.path / name, layout).read(start, stop)
         return self._array(name).read(start, stop)
 
     def read_frames_into(self, start: int, stop: int, out: np.ndarray) -> None:
@@ -65,9 +83,10 @@ class ZarrReader:
         return all(there.issuperset(f"{name}/{file}" for file in self._array(name).names()) for name in names)
 
     def _array(self, name: str) -> ArrayFiles:
-        if name not in self._arrays:
-            self._arrays[name] = _array_of(self.path, name)
-        return self._arrays[name]
+        with self._lock:
+            if name not in self._arrays:
+                self._arrays[name] = _array_of(self.path, name)
+            return self._arrays[name]
 
 
 def _array_of(path: Place, name: str) -> ArrayFiles:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cache as clip_cache
-from cache import Clip, fingerprint
+from cache import Clip, Place, fingerprint
 from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
 from pipeline.export import boris, nwb, onehot, video
 from pipeline.export.file_names import safe_names
@@ -45,7 +45,7 @@ class Asked:
 
     to: Format
     source: Path | None = None
-    cache: Path | None = None
+    cache: Place | None = None
     clips: tuple[str, ...] = ()
     most_videos: int = MOST_VIDEOS
     videos: Path | None = None

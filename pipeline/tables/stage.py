@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cache import Place
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
 from pipeline.tables.files import discard_former, write_picture, write_table
@@ -33,7 +34,7 @@ class Asked:
     """
 
     source: Path | None = None
-    cache: Path | None = None
+    cache: Place | None = None
     groups: Path | None = None
     group_by: str = ""
     stimuli: Path | None = None
