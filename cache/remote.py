@@ -128,8 +128,7 @@ class Remote:
 
         new: only where there is none; instead_of: only in place of this version. Raises ChangedError otherwise.
         """
-        from obstore import exceptions
-
+        exceptions = _obstore().exceptions
         mode: Any = "create" if new else instead_of or "overwrite"
         try:
             return _tag(
@@ -200,8 +199,7 @@ class Remote:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        from obstore import exceptions
-
+        exceptions = _obstore().exceptions
         try:
             yield
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
@@ -263,6 +261,7 @@ def _tag(meta: Any) -> dict[str, str]:
 def _obstore() -> Any:
     try:
         import obstore
+        import obstore.exceptions
     except ImportError:
         raise StoreError("a cache in an object store needs obstore: pip install 'paw-pipeline[s3]'") from None
     return obstore

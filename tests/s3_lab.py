@@ -30,9 +30,9 @@ class _Quiet(WSGIRequestHandler):
 class S3Server:
     """Counts and spoils requests.
 
-    requests: (method, path in the bucket, range asked for) of all since `count` began. delay_s: before each is answered.
-    spoil: called with (number, method, key) of each; what it returns happens to it: "503", "403", "drop" (no answer),
-    "cut" (half of one), "done, then drop" (it is carried out, and not answered), or None. A callable is called first.
+    requests: (method, key, range asked for) of all since `behave` was called. delay_s: before each is answered.
+    spoil: of (number, method, key), what happens to a request: "503", "403", "drop" (no answer), "cut" (half of one),
+    "done, then drop" (it is carried out, and not answered), or None.
     """
 
     def __init__(self) -> None:
@@ -78,6 +78,11 @@ class S3Server:
         found = {key[len(prefix) + 1 :]: self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
         self.requests = before
         return found
+
+    def put(self, prefix: str, files: dict[str, bytes]) -> None:
+        """Objects below a place."""
+        for name, content in files.items():
+            self.client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=content)
 
     def _answer(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         method, key = environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(f"/{BUCKET}").lstrip("/")
