@@ -7,6 +7,7 @@ that are gone is not deleted by itself; the whole folder may be, whenever nothin
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -20,6 +21,9 @@ PARTIAL = ".partial"  # where downloads lie until they are whole
 _OLD_S = 3600.0  # of a download that nothing has been added to: it was killed
 
 Fetch = Callable[[Remote, Path], None]
+
+_guard = threading.Lock()
+_fetching: dict[Path, threading.Lock] = {}
 
 
 def copied(recording: Remote) -> tuple[Path, Fetch]:
@@ -46,11 +50,17 @@ def _prepared(copy: Path, cache_url: str) -> Path:
 
 
 def _fetch(remote: Remote, path: Path, partial: Path) -> None:
-    """Beside, and then moved into place; two who fetch the same do it twice, and the same comes out."""
+    """Beside, and then moved into place. Threads wait for one another; two processes fetch it twice, which is harmless."""
     if path.exists():
         return
-    content = remote.read_bytes()
-    beside = partial / uuid.uuid4().hex
-    beside.write_bytes(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside.replace(path)
+    with _guard:
+        lock = _fetching.setdefault(path, threading.Lock())
+    with lock:
+        if not path.exists():
+            content = remote.read_bytes()
+            beside = partial / uuid.uuid4().hex
+            beside.write_bytes(content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.replace(path)
+    with _guard:
+        _fetching.pop(path, None)

@@ -156,7 +156,7 @@ class _Run:
                 f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date "
                 f"of a copy ({some(sorted(self.guessed))}); --session-start tells it"
             )
-        record = {n: str(v) if isinstance(v, Path) else v for n, v in vars(self.asked).items()}
+        record = {n: str(v) if isinstance(v, Place) else v for n, v in vars(self.asked).items()}
         record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out} | written
         for each in formats:
             write_text(self.out / each.value / RECORD, json.dumps(record, indent=1))

@@ -87,7 +87,7 @@ def save(made: Tables, asked: Asked, out: Path) -> list[Path]:
         paths += write_table(table, out / name)
     for name, figure in plots.pictures(made.tables, made.class_names).items():
         paths += write_picture(figure, out / PICTURES / name)
-    record: dict[str, Any] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(asked).items()}
+    record: dict[str, Any] = {name: str(v) if isinstance(v, Place) else v for name, v in vars(asked).items()}
     record |= {"labels": made.what, "notes": made.notes, "left_out": made.left_out, "without_group": made.ungrouped}
     write_text(out / RECORD, json.dumps(record, indent=1))
     return [*paths, out / RECORD]
