@@ -50,7 +50,7 @@ def _prepared(copy: Path, cache_url: str) -> Path:
 
 
 def _fetch(remote: Remote, path: Path, partial: Path) -> None:
-    """Beside, and then moved into place. Threads wait for one another; two processes fetch it twice, which is harmless."""
+    """Beside, and then moved into place. Threads wait for one another; two processes both fetch it, and harm nothing."""
     if path.exists():
         return
     with _guard:
