@@ -2,7 +2,7 @@
 
 Reading:
 
-    cache = open("CACHE")                      # a sequence of clips, by recording and trial
+    cache = open("CACHE")                      # a sequence of clips; also "s3://BUCKET/CACHE", in an object store
     for clip in cache:
         clip.recording, clip.trial             # the video's name without its extension; the trial, from 1
         clip.frames[0:60]                      # (60, H, W, C) uint8, read from the disk
@@ -24,10 +24,12 @@ Writing, by one process at a time:
 """
 
 from cache.clip import SCHEMA_VERSION, UNLABELLED, CacheError, ClipRows, Damage, Geometry, RecordingMeta
+from cache.folder import CacheBusyError
 from cache.reader import Cache, Clip, Frames, open
 from cache.recording_writer import Finished, Writer
+from cache.remote import Place, Remote, StoreError, place
 from cache.store import Reader, open_reader
-from cache.writer import CacheBusyError, CacheWriter, create
+from cache.writer import CacheWriter, create
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,10 +44,14 @@ __all__ = [
     "Finished",
     "Frames",
     "Geometry",
+    "Place",
     "Reader",
     "RecordingMeta",
+    "Remote",
+    "StoreError",
     "Writer",
     "create",
     "open",
     "open_reader",
+    "place",
 ]

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.clip import SCHEMA_VERSION, CacheError, RecordingMeta, first_line, meta_from_dict, meta_to_dict
+from cache.remote import Place, Remote, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Index:
     retired: tuple[str, ...] = ()
 
 
-def write_format(folder: Path, store: str) -> None:
+def write_format(folder: Place, store: str) -> None:
     """Mark the folder as a cache."""
     content = json.dumps({"schema_version": SCHEMA_VERSION, "store": store})
     replace(folder / FORMAT_FILE, content.encode() + b"\n")
@@ -79,20 +80,24 @@ def left_behind(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"{TEMPORARY}*") if path.suffix in (".json", ".parquet", ".csv")]
 
 
-def is_said(folder: Path, skipped: tuple[Skip, ...]) -> bool:
+def is_said(folder: Place, skipped: tuple[Skip, ...]) -> bool:
     """Whether skipped.csv says this."""
     try:
         return (folder / SKIPPED_FILE).read_bytes() == _skipped_csv(skipped)
+    except StoreError:
+        raise
     except OSError:
         return False
 
 
-def read_format(folder: Path) -> str:
+def read_format(folder: Place) -> str:
     """The cache's store. Raises CacheError where there is no cache, or one of another schema version."""
     path = folder / FORMAT_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         found, store = content["schema_version"], content["store"]
+    except StoreError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise CacheError(f"{folder}: no cache there ({FORMAT_FILE} is missing); preprocess makes one") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -106,14 +111,17 @@ def read_format(folder: Path) -> str:
     return str(store)
 
 
-def write_index(folder: Path, index: Index) -> None:
-    """Swap index.parquet for this one, which is the moment a change counts, and skipped.csv with it."""
+def write_index(folder: Place, index: Index, swap: Callable[[bytes], None], mark: str = "") -> None:
+    """Swap index.parquet for this one, which is the moment a change counts, and skipped.csv with it.
+
+    swap: what does it, with the content. mark: what makes that another one although it says the same.
+    """
     rows = [row for name, meta in index.recordings.items() for row in _clip_rows(meta, index.files[name])]
     rows += [{"recording": skip.recording, "trial": skip.trial, "reason": skip.reason} for skip in index.skipped]
-    schema = _SCHEMA.with_metadata({"retired": json.dumps(index.retired)})
+    schema = _SCHEMA.with_metadata({"retired": json.dumps(index.retired)} | ({"mark": mark} if mark else {}))
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
-    replace(folder / INDEX_FILE, buffer.getvalue())
+    swap(buffer.getvalue().to_pybytes())
     replace(folder / SKIPPED_FILE, _skipped_csv(index.skipped))
 
 
@@ -124,10 +132,13 @@ class Table:
     names: of the recordings. starts: the number of each one's first clip, and of all clips at the end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place, content: bytes | None = None) -> None:
         self.path = path
         with _explained(path):
-            table = pq.ParquetFile(path).read()
+            if content is None and isinstance(path, Remote):
+                content = path.read_bytes()
+            source = path if content is None else pa.BufferReader(content)
+            table = pq.ParquetFile(source).read()
             self.retired: tuple[str, ...] = tuple(json.loads(table.schema.metadata[b"retired"]))
             if not table.schema.equals(_SCHEMA):
                 raise ValueError(f"its columns are {', '.join(table.column_names)}")
@@ -172,19 +183,22 @@ class Table:
         return str(self._table[name][int(self._rows[number])].as_py())
 
 
-def read_index(folder: Path) -> Index:
-    """All of it at once. Raises CacheError where there is none yet, or where it is damaged."""
-    table = read_table(folder)
+def read_index(folder: Place, content: bytes | None = None) -> Index:
+    """All of it at once. Raises CacheError where there is none yet, or where it is damaged.
+
+    content: of its file, if that has been read.
+    """
+    table = read_table(folder, content)
     numbers = range(len(table.names))
     recordings = {name: table.meta(number) for number, name in zip(numbers, table.names, strict=True)}
     files = {name: table.file(number) for number, name in zip(numbers, table.names, strict=True)}
     return Index(recordings, files, table.skipped(), table.retired)
 
 
-def read_table(folder: Path) -> Table:
+def read_table(folder: Place, content: bytes | None = None) -> Table:
     """Raises CacheError where there is none yet, or where it is damaged."""
     try:
-        return Table(folder / INDEX_FILE)
+        return Table(folder / INDEX_FILE, content)
     except FileNotFoundError:
         raise CacheError(
             f"{folder}: the cache is not complete ({INDEX_FILE} is missing); run preprocess again"
@@ -192,10 +206,10 @@ def read_table(folder: Path) -> Table:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Place) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = first_line(error)
@@ -223,8 +237,11 @@ def _skipped_csv(skipped: tuple[Skip, ...]) -> bytes:
     return file.getvalue().encode()
 
 
-def replace(path: Path, content: bytes | pa.Buffer) -> None:
+def replace(path: Place, content: bytes) -> None:
     """Write a small file so that it is there whole, or as it was before, whenever the machine stops."""
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(TEMPORARY + path.name)
     temporary.write_bytes(content)
     sync(temporary)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
 from cache import fingerprint, index
 from cache.clip import CacheError, ClipRows, Geometry, RecordingMeta
+from cache.remote import Place, Remote, place
 from cache.store import Recording
 
 if TYPE_CHECKING:
@@ -170,6 +170,12 @@ class Clip:
             "first_frame": rows.first_frame,
         }
 
+    @property
+    def remote(self) -> Remote | None:
+        """The recording's place where it lies in an object store: each read is then a request, or several."""
+        path = self._recording.path
+        return path if isinstance(path, Remote) else None
+
     def forget(self) -> None:
         """Let go of the arrays of the clip's recording that were read into memory; they are read again when needed."""
         self._recording.forget()
@@ -181,7 +187,7 @@ class Clip:
 class Cache(Sequence[Clip]):
     """The clips of a cache, by recording and trial."""
 
-    def __init__(self, path: Path, table: index.Table) -> None:
+    def __init__(self, path: Place, table: index.Table) -> None:
         self.path = path
         self._table = table
         self._clips: dict[int, list[Clip]] = {}
@@ -236,7 +242,7 @@ class Cache(Sequence[Clip]):
         """The clips of a recording, by trial."""
         if number not in self._clips:
             meta = self._table.meta(number)
-            recording = Recording(self.path / index.RECORDINGS / self._table.file(number), meta)
+            recording = Recording(self.path.joinpath(index.RECORDINGS, self._table.file(number)), meta)
             ordered = sorted(meta.clips, key=lambda rows: rows.trial)
             if len(ordered) != self._table.starts[number + 1] - self._table.starts[number]:
                 raise CacheError(
@@ -260,8 +266,11 @@ class Cache(Sequence[Clip]):
         return expected
 
 
-def open(path: Path | str) -> Cache:
-    """Open a cache for reading. Reads its index alone, however much it holds; raises CacheError."""
-    folder = Path(path)
+def open(path: Place | str) -> Cache:
+    """Open a cache for reading: a folder, or s3://bucket/cache in an object store. Raises CacheError.
+
+    Reads its index alone, however much it holds.
+    """
+    folder = place(path)
     index.read_format(folder)
     return Cache(folder, index.read_table(folder))

@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import secrets
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from cache import index
+from cache import index, upload
 from cache.clip import ARRAY_DTYPES, RecordingMeta
+from cache.remote import Place, Remote, StoreError
 from cache.store import FORMATS, Reader, compression_of, explained
 from cache.zarr_store import ZarrReader, ZarrWriter
 
@@ -28,37 +32,52 @@ _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 
 @dataclass(frozen=True)
 class Finished:
-    """A recording that is whole on the disk under a temporary name; `CacheWriter.take` gives it its place."""
+    """A recording that is whole under a name that no index has; `CacheWriter.take` gives it its place."""
 
-    path: Path
+    path: Place
     meta: RecordingMeta
 
     def discard(self) -> None:
         """Delete it."""
-        delete(self.path)
+        if isinstance(self.path, Remote):
+            upload.discard(self.path)
+        else:
+            delete(self.path)
 
 
 class Writer:
     """One recording on its way into a cache.
 
     Any process may write one into the folder `recordings` of a cache; only what the cache's own writer takes counts.
+    For a cache in an object store it is made in the machine's temporary folder, and uploaded when it is finished.
+    alive: called now and then while frames are copied or uploaded.
     """
 
     def __init__(
         self,
-        recordings: Path,
+        recordings: Place,
         store: str,
         recording: str,
         take: Callable[[Finished], None] | None = None,
         *,
         compression: str = "auto",
+        alive: Callable[[], object] = lambda: None,
     ) -> None:
         self._recording = recording
+        self._alive = alive
         self._take = take
         # Machine and process in its name: one that outlives its killed cache writer never writes into the next's files.
         # The number: names that a file system, or being cut to its length, makes one are still apart.
         mark = f"{index.TEMPORARY}{_HOST}-{os.getpid()}-{next(_number)}-"
-        self._temporary = recordings / (mark + file_name(recording, FORMATS[store].suffix))
+        self._target: Remote | None = None
+        self._uploading = False
+        self._kept_frames: Remote | None = None
+        folder = recordings
+        if isinstance(folder, Remote):
+            # A key of its own, as nothing can be renamed later: no version of the recording, whoever made it, has it.
+            self._target = folder / file_name(recording, f".{secrets.token_hex(4)}{FORMATS[store].suffix}")
+            folder = _scratch()
+        self._temporary = folder / (mark + file_name(recording, FORMATS[store].suffix))
         delete(self._temporary)
         self._compression = compression_of(store, compression)
         self._arrays = FORMATS[store].writer(self._temporary, self._compression)
@@ -72,11 +91,9 @@ class Writer:
             raise ValueError(f"frames of {frames.shape} {frames.dtype}: expected n times {expected}, uint8")
         self._arrays.append_frames(frames)
 
-    def copy_frames_from(self, reader: Reader, alive: Callable[[], object] = lambda: None) -> None:
+    def copy_frames_from(self, reader: Reader) -> None:
         """All frames of another version of the recording; in a zarr cache they are linked, which takes no time, unless
-        they are to be packed otherwise.
-
-        alive: called now and then while they are. Raises CacheError where that version is damaged.
+        they are to be packed otherwise. Raises CacheError where that version is damaged.
         """
         if not reader.meta.has_frames:
             return
@@ -88,6 +105,8 @@ class Writer:
                 linked = own.takes_files_of(reader)
             if linked:
                 own.link_frames(reader)
+                if isinstance(reader.path, Remote):
+                    self._kept_frames = reader.path / "frames"
                 self._frame_shape = frame_shape
                 return
         buffer = np.empty((min(COPY_FRAMES, n_frames), *frame_shape), np.uint8)
@@ -96,7 +115,7 @@ class Writer:
             with explained(reader.path):
                 reader.read_frames_into(start, start + len(block), block)
             self.append_frames(block)
-            alive()
+            self._alive()
 
     def finish(
         self,
@@ -120,12 +139,17 @@ class Writer:
             _check(meta, self._recording, (self._arrays.n_frames, *(self._frame_shape or ())), arrays)
             typed = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in ARRAY_DTYPES.items()}
             self._arrays.finish(meta, typed)
-            for path in _walk(self._temporary):
-                index.sync(path)
+            if self._target is not None:
+                self._uploading = True
+                upload.upload(self._temporary, self._target, self._kept_frames, self._alive)
+                delete(self._temporary)
+            else:
+                for path in _walk(self._temporary):
+                    index.sync(path)
         except BaseException:
             self.discard()
             raise
-        finished = Finished(self._temporary, meta)
+        finished = Finished(self._target or self._temporary, meta)
         if self._take is not None:
             self._take(finished)
         return finished
@@ -134,6 +158,35 @@ class Writer:
         """Forget the recording; an earlier version in the cache stays."""
         self._arrays.close()
         delete(self._temporary)
+        if self._target is not None and self._uploading:
+            with suppress(StoreError):  # the next writer does it
+                upload.discard(self._target)
+
+
+@cache
+def _scratch() -> Path:
+    """A folder of this machine for what is to be uploaded, without what killed processes left there."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"paw-uploads-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for path in folder.glob(f"{index.TEMPORARY}{_HOST}-*"):
+        pid = path.name.removeprefix(f"{index.TEMPORARY}{_HOST}-").partition("-")[0]
+        if pid.isdigit() and not is_running(int(pid)):
+            delete(path)
+    return folder
+
+
+def is_running(pid: object) -> bool:
+    """Whether a process of this machine still runs; True where that cannot be told."""
+    if not isinstance(pid, int) or os.name == "nt":  # where asking like this ends it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _check(meta: RecordingMeta, recording: str, frames_shape: tuple[int, ...], arrays: dict[str, np.ndarray]) -> None:

@@ -14,15 +14,18 @@ import numpy as np
 from cache.clip import CacheError, RecordingMeta, first_line
 from cache.hdf5_store import SUFFIX as HDF5_SUFFIX
 from cache.hdf5_store import HDF5Reader, HDF5Writer
+from cache.remote import Place, Remote, StoreError
 from cache.zarr_store import SUFFIX as ZARR_SUFFIX
 from cache.zarr_store import ZarrReader, ZarrWriter
 
 
 class Reader(Protocol):
-    """A finished recording on disk; safe to use from several threads."""
+    """A finished recording; safe to use from several threads."""
 
-    path: Path
-    meta: RecordingMeta
+    @property
+    def path(self) -> Place: ...
+    @property
+    def meta(self) -> RecordingMeta: ...
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
@@ -73,10 +76,15 @@ def compression_of(store: str, wanted: str) -> str:
     return possible[0] if wanted == "auto" else wanted
 
 
-def open_reader(path: Path) -> Reader:
-    """Open a finished recording, by the suffix of its name. Raises CacheError."""
-    reader = next(form.reader for form in FORMATS.values() if form.suffix == path.suffix)
+def open_reader(path: Place, meta: RecordingMeta | None = None) -> Reader:
+    """Open a finished recording, by the suffix of its name. Raises CacheError.
+
+    meta: where it is known, an object store is not asked for it.
+    """
     with explained(path):
+        if isinstance(path, Remote):
+            return ZarrReader(path, meta)
+        reader = next(form.reader for form in FORMATS.values() if form.suffix == path.suffix)
         return reader(path)
 
 
@@ -89,7 +97,7 @@ def is_packed_as(meta: RecordingMeta, store: str, wanted: str) -> bool:
 class Recording:
     """A recording in the cache, opened when it is first read; its small arrays are read once and shared."""
 
-    def __init__(self, path: Path, meta: RecordingMeta) -> None:
+    def __init__(self, path: Place, meta: RecordingMeta) -> None:
         self.path = path
         self.meta = meta
         self._lock = threading.Lock()
@@ -121,16 +129,16 @@ class Recording:
     def _opened(self) -> Reader:
         with self._lock:
             if self._reader is None:
-                self._reader = open_reader(self.path)
+                self._reader = open_reader(self.path, self.meta)
             return self._reader
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Place) -> Iterator[None]:
     """Turn what a format raises for missing or damaged files into a CacheError that says what to do."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, StoreError):
         raise
     except Exception as error:  # damaged files make zarr, numcodecs and HDF5 raise whatever they meet first
         raise CacheError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +20,17 @@ import numpy as np
 from numcodecs import zstd
 
 from cache.clip import CacheError
+from cache.remote import Place, Remote
 
 LEVEL = 1  # of zstd: higher ones pack decoded video no better
 _ABSENT = 2**64 - 1  # in a shard's index: there is no such chunk
 _CRC_BYTES = 4
 
 _scratch = threading.local()
+
+
+class WrongSizeError(CacheError):
+    """A chunk holds more or less than it should."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Layout:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_layout(path: Path) -> Layout:
+def read_layout(path: Place) -> Layout:
     """The layout of the array in the folder `path`. Raises OSError, and CacheError for one that is cut otherwise."""
     try:
         content = json.loads((path / "zarr.json").read_bytes())
@@ -75,8 +81,8 @@ class ArrayFiles:
     """Reads rows of an array; safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self.layout = read_layout(path)
-        self._path = path
+        self._path: Place = path
+        self.layout = self._read_layout()
         self._indices: dict[int, np.ndarray] = {}
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -97,10 +103,15 @@ class ArrayFiles:
             first, last = max(start, number * rows), min(stop, (number + 1) * rows)
             self._read_file(number, first - number * rows, last - number * rows, out[first - start : last - start])
 
+    def names(self) -> list[str]:
+        """Of its files, below its folder."""
+        n_files = -(-self.layout.shape[0] // self.layout.file)
+        return ["zarr.json", *(_name(self.layout, number) for number in range(n_files))]
+
     def check_files(self) -> None:
         """Raises OSError or CacheError where a file is missing or, in a sharded array, cut short."""
         for number in range(-(-self.layout.shape[0] // self.layout.file)):
-            path = _file(self._path, self.layout, number)
+            path = self._file(number)
             size = path.stat().st_size
             if self.layout.sharded:
                 with path.open("rb", buffering=0) as file:
@@ -109,8 +120,15 @@ class ArrayFiles:
                 if len(there) and there.sum(axis=1).max() > size:
                     raise CacheError(f"{path}: is cut short")
 
+    def _read_layout(self) -> Layout:
+        return read_layout(self._path)
+
+    def _file(self, number: int) -> Path:
+        assert isinstance(self._path, Path)
+        return self._path / _name(self.layout, number)
+
     def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
-        path = _file(self._path, self.layout, number)
+        path = self._file(number)
         chunk = self.layout.chunk
         with path.open("rb", buffering=0) as file:
             index = self._index(number, file) if self.layout.sharded else None
@@ -123,14 +141,20 @@ class ArrayFiles:
     def _index(self, number: int, file: BinaryIO) -> np.ndarray:
         """Offset and length of each chunk of a shard, uint64; read once."""
         if number not in self._indices:
-            n_chunks = self.layout.file // self.layout.chunk
-            size = 16 * n_chunks
-            file.seek(-(size + _CRC_BYTES), 2)
-            content = file.read(size + _CRC_BYTES)
-            if len(content) < size + _CRC_BYTES or _crc(content[:size]) != content[size:]:
-                raise CacheError(f"{file.name}: the index of its chunks is damaged")
-            self._indices[number] = np.frombuffer(content[:size], "<u8").reshape(n_chunks, 2)
+            size = self._index_bytes
+            file.seek(-size, 2)
+            self._indices[number] = self._parsed_index(file.read(size), file.name)
         return self._indices[number]
+
+    @property
+    def _index_bytes(self) -> int:
+        return 16 * (self.layout.file // self.layout.chunk) + _CRC_BYTES
+
+    def _parsed_index(self, content: bytes, name: object) -> np.ndarray:
+        index, crc = content[:-_CRC_BYTES], content[-_CRC_BYTES:]
+        if len(content) < self._index_bytes or _crc(index) != crc:
+            raise CacheError(f"{name}: the index of its chunks is damaged")
+        return np.frombuffer(index, "<u8").reshape(-1, 2)
 
     def _read_chunk(self, file: BinaryIO, path: Path, place: tuple[int, int], start: int, out: np.ndarray) -> None:
         """Rows from `start` of a chunk on, as many as `out` has."""
@@ -147,15 +171,83 @@ class ArrayFiles:
         packed = _buffer("packed", length)
         if _read_exactly(file, packed) < length:
             raise CacheError(f"{path}: is cut short")
+        self._unpack(packed, path, start, flat)
+
+    def _unpack(self, packed: memoryview, path: Place, start: int, flat: memoryview) -> None:
+        """Rows from `start` of a packed chunk on, as many bytes as `flat` has."""
         size = self.layout.chunk * self.layout.row_bytes
         if _content_size(packed) != size:  # unpacking less would leave in the buffer what was there before
-            raise CacheError(f"{path}: a chunk of it holds {_content_size(packed)} bytes, expected {size}")
+            raise WrongSizeError(f"{path}: a chunk of it holds {_content_size(packed)} bytes, expected {size}")
         if len(flat) == size:
             zstd.decompress(packed, flat)
         else:
             whole = _buffer("whole", size)
             zstd.decompress(packed, whole)
             flat[:] = whole[start * self.layout.row_bytes :][: len(flat)]
+
+
+class RemoteArray(ArrayFiles):
+    """The same of an array in an object store: what a read needs of a file is one request, its index one more, once."""
+
+    def __init__(self, path: Remote, layout: Layout | None = None) -> None:
+        self._path: Remote = path
+        self.layout = layout or self._read_layout()
+        self._indices = {}
+
+    def check_files(self) -> None:
+        """Raises OSError or CacheError where a file is missing; there is none that is cut short in an object store."""
+        there = {each.name for each in self._path.objects()}
+        for name in self.names():
+            if name not in there:
+                raise FileNotFoundError(f"{self._path / name} is not there")
+
+    def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
+        path, chunk, row = self._path / _name(self.layout, number), self.layout.chunk, self.layout.row_bytes
+        flat = out.reshape(-1).view(np.uint8).data
+        if not self.layout.sharded and self.layout.packed:
+            self._unpack(memoryview(path.read_bytes()), path, start, flat)
+            return
+        if not self.layout.sharded:
+            flat[:] = path.read_ranges([start * row], [stop * row])[0]
+            return
+        rows = [(max(start, i * chunk), min(stop, (i + 1) * chunk)) for i in range(start // chunk, -(-stop // chunk))]
+        index = self._remote_index(number, path)[start // chunk :][: len(rows)]
+        if (index[:, 0] == _ABSENT).any():
+            raise CacheError(f"{path}: a chunk of it was never written")
+        starts, lengths = index.astype(int).T
+        if not self.layout.packed:
+            starts = starts + [(first % chunk) * row for first, _ in rows]
+            lengths = np.array([(last - first) * row for first, last in rows])
+        parts = path.read_ranges(starts.tolist(), (starts + lengths).tolist())
+        for (first, last), part in zip(rows, parts, strict=True):
+            out_part = flat[(first - start) * row : (last - start) * row]
+            if self.layout.packed:
+                self._unpack(memoryview(part), path, first % chunk, out_part)
+            else:
+                out_part[:] = memoryview(part)
+
+    def _remote_index(self, number: int, path: Remote) -> np.ndarray:
+        if number not in self._indices:
+            self._indices[number] = self._parsed_index(path.read_tail(self._index_bytes), path)
+        return self._indices[number]
+
+
+class CopiedArray(ArrayFiles):
+    """The same of an array in an object store, whose files are fetched when they are first read and then kept."""
+
+    def __init__(self, path: Remote, local: Path, fetch: Callable[[Remote, Path], None]) -> None:
+        self._remote, self._fetch = path, fetch
+        super().__init__(local)
+
+    def _read_layout(self) -> Layout:
+        assert isinstance(self._path, Path)
+        self._fetch(self._remote / "zarr.json", self._path / "zarr.json")
+        return super()._read_layout()
+
+    def _file(self, number: int) -> Path:
+        path = super()._file(number)
+        self._fetch(self._remote / _name(self.layout, number), path)
+        return path
 
 
 class ShardFiles:
@@ -198,7 +290,7 @@ class ShardFiles:
         lengths = [len(chunk) for chunk in self._chunks]
         index[: len(lengths), 0] = np.cumsum([0, *lengths[:-1]])
         index[: len(lengths), 1] = lengths
-        path = _file(self._path, self.layout, self._n_files)
+        path = self._path / _name(self.layout, self._n_files)
         path.parent.mkdir(parents=True)
         with path.open("wb") as file:
             file.writelines([*self._chunks, index.tobytes(), _crc(index.tobytes())])
@@ -206,8 +298,9 @@ class ShardFiles:
         self._chunks = []
 
 
-def _file(path: Path, layout: Layout, number: int) -> Path:
-    return path.joinpath("c", str(number), *["0"] * (len(layout.shape) - 1))
+def _name(layout: Layout, number: int) -> str:
+    """Of a file, below the array's folder."""
+    return "/".join(["c", str(number), *["0"] * (len(layout.shape) - 1)])
 
 
 def _read_exactly(file: BinaryIO, out: memoryview) -> int:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from cache.clip import CacheError, RecordingMeta, meta_from_dict, meta_to_dict
-from cache.zarr_files import LEVEL, ArrayFiles, ShardFiles, read_layout
+from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
+from cache.local_copy import copied
+from cache.remote import Place, Remote
+from cache.zarr_files import (
+    LEVEL,
+    ArrayFiles,
+    CopiedArray,
+    Layout,
+    RemoteArray,
+    ShardFiles,
+    WrongSizeError,
+    read_layout,
+)
 
 SUFFIX = ".zarr"
 CHUNK = 30  # frames unpacked at once: a window of 60 then unpacks 89 on average, with chunks of 60 it would be 119
@@ -21,12 +34,18 @@ Shape = tuple[int, ...]
 
 
 class ZarrReader:
-    """Reads a finished group; safe to use from several threads. Raises OSError where a file of it is missing."""
+    """Reads a finished group; safe to use from several threads. Raises OSError where a file of it is missing.
 
-    def __init__(self, path: Path) -> None:
+    meta: where it is known, an object store is not asked for it.
+    """
+
+    def __init__(self, path: Place, meta: RecordingMeta | None = None) -> None:
         self.path = path
-        self.meta = meta_from_dict(json.loads((path / "zarr.json").read_bytes())["attributes"]["meta"])
+        if meta is None or isinstance(path, Path):
+            meta = meta_from_dict(json.loads((path / "zarr.json").read_bytes())["attributes"]["meta"])
+        self.meta = meta
         self._arrays: dict[str, ArrayFiles] = {}
+        self._lock = threading.Lock()
 
     @property
     def compression(self) -> str:
@@ -35,6 +54,12 @@ class ZarrReader:
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, freshly read."""
+        if isinstance(self.path, Remote) and self.path.copy is None and name not in self._arrays:
+            # As this program writes them, which saves every other request; what is otherwise is asked for its layout.
+            shape = (self.meta.n_frames, *((len(self.meta.keypoint_names), 3) if name == "keypoints" else ()))
+            layout = Layout(shape, np.dtype(ARRAY_DTYPES[name]), shape[0], shape[0], sharded=False, packed=True)
+            with suppress(FileNotFoundError, WrongSizeError):
+                return RemoteArray(self.path / name, layout).read(start, stop)
         return self._array(name).read(start, stop)
 
     def read_frames_into(self, start: int, stop: int, out: np.ndarray) -> None:
@@ -48,10 +73,29 @@ class ZarrReader:
             raise CacheError(f"{self.path}: its frames are {frames.layout.shape}, not what it says of them")
         frames.check_files()
 
+    def is_whole(self) -> bool:
+        """Whether all that belongs to a recording in an object store is there: one that is deleted is less and less."""
+        assert isinstance(self.path, Remote)
+        there = {each.name for each in self.path.objects()}
+        names = [*ARRAY_DTYPES, *(["frames"] if self.meta.has_frames else [])]
+        if not there.issuperset(f"{name}/zarr.json" for name in names):
+            return False
+        return all(there.issuperset(f"{name}/{file}" for file in self._array(name).names()) for name in names)
+
     def _array(self, name: str) -> ArrayFiles:
-        if name not in self._arrays:
-            self._arrays[name] = ArrayFiles(self.path / name)
-        return self._arrays[name]
+        with self._lock:
+            if name not in self._arrays:
+                self._arrays[name] = _array_of(self.path, name)
+            return self._arrays[name]
+
+
+def _array_of(path: Place, name: str) -> ArrayFiles:
+    if isinstance(path, Path):
+        return ArrayFiles(path / name)
+    if path.copy is None:
+        return RemoteArray(path / name)
+    local, fetch = copied(path)
+    return CopiedArray(path / name, local / name, fetch)
 
 
 class ZarrWriter:
@@ -82,8 +126,13 @@ class ZarrWriter:
         return reader.compression == self._compression
 
     def link_frames(self, reader: ZarrReader) -> None:
-        """All frames of another, checked group, without copying them where the file system has hard links."""
+        """All frames of another, checked group, without copying them where the file system has hard links.
+
+        Those in an object store are left out here: `cache.bucket.upload` copies them there.
+        """
         self.n_frames = reader.meta.n_frames
+        if isinstance(reader.path, Remote):
+            return
         shutil.copytree(reader.path / "frames", self.path / "frames", copy_function=_link)
 
     def finish(self, meta: RecordingMeta, arrays: dict[str, np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from pipeline.export.command import export
 from pipeline.flags import with_settings
 from pipeline.options import (
     AnnotationsOption,
+    CacheCopyOption,
     CacheOption,
     ConfigOption,
     DlcOption,
@@ -36,6 +37,7 @@ from pipeline.options import (
     WandbOption,
     WorkersOption,
     cluster_of,
+    with_copy,
 )
 from pipeline.predict.command import predict
 from pipeline.report.command import report
@@ -137,6 +139,7 @@ def train(
     resume: ResumeOption = False,
     force: ForceOption = False,
     keep: KeepOption = Keep.AUTO,
+    cache_copy: CacheCopyOption = None,
     profile: ProfileOption = False,
     tensorboard: TensorboardOption = True,
     wandb: WandbOption = False,
@@ -147,7 +150,7 @@ def train(
 
     settings = _settings(TrainSettings, config, flags)
     how = jobs.HowToTrain(resume, force, keep, profile, jobs.Follow(tensorboard, wandb))
-    return jobs.train(settings, cache=cache, out=out, how=how)
+    return jobs.train(settings, cache=with_copy(cache, cache_copy), out=out, how=how)
 
 
 @app.command()
@@ -163,6 +166,7 @@ def run(
     resume: ResumeOption = False,
     force: ForceOption = False,
     keep: KeepOption = Keep.AUTO,
+    cache_copy: CacheCopyOption = None,
     profile: ProfileOption = False,
     tensorboard: TensorboardOption = True,
     wandb: WandbOption = False,
@@ -180,7 +184,7 @@ def run(
     return jobs.run(
         first,
         second,
-        cache=cache,
+        cache=with_copy(cache, cache_copy),
         out=out,
         folders=jobs.Folders(videos, annotations, dlc),
         how=jobs.How(cluster_of(workers, scheduler, slurm, config), stall_timeout, prune),
@@ -203,6 +207,7 @@ def cross_validate(
     slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
+    cache_copy: CacheCopyOption = None,
     tensorboard: TensorboardOption = True,
     wandb: WandbOption = False,
     flags: dict[str, Any],
@@ -214,7 +219,7 @@ def cross_validate(
     how: dict[str, Any] = {"folds": folds, "fold_file": fold_file, "keep": keep}
     how["cluster"] = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
     how["follow"] = commands.Follow(tensorboard, wandb)
-    return commands.cross_validate(settings, cache=cache, out=out, **how)
+    return commands.cross_validate(settings, cache=with_copy(cache, cache_copy), out=out, **how)
 
 
 @app.command()
@@ -231,6 +236,7 @@ def tune(
     slurm: SlurmOption = False,
     config: ConfigOption = None,
     keep: KeepOption = Keep.AUTO,
+    cache_copy: CacheCopyOption = None,
     tensorboard: TensorboardOption = True,
     wandb: WandbOption = False,
     flags: dict[str, Any],
@@ -241,7 +247,7 @@ def tune(
     how: dict[str, Any] = {"trials": trials, "folds": folds, "search": search, "keep": keep}
     how["cluster"] = cluster_of(jobs if jobs > 1 else 0, scheduler, slurm, config)
     how["follow"] = commands.Follow(tensorboard, wandb)
-    return commands.tune(_settings(TrainSettings, config, flags), cache=cache, out=out, **how)
+    return commands.tune(_settings(TrainSettings, config, flags), cache=with_copy(cache, cache_copy), out=out, **how)
 
 
 @app.command()
@@ -253,12 +259,13 @@ def evaluate(
         str, typer.Option("--on", help="val or test: those recordings of the run's split; all: every one")
     ] = "val",
     out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
+    cache_copy: CacheCopyOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """Scores of a model against labels, with the majority baseline beside it."""
     from pipeline import jobs
 
-    raise typer.Exit(jobs.evaluate(models=model, cache=cache, on=on, out=out, device=device))
+    raise typer.Exit(jobs.evaluate(models=model, cache=with_copy(cache, cache_copy), on=on, out=out, device=device))
 
 
 app.command()(predict)

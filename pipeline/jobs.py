@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cache import Place
 from pipeline import shown
 from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
@@ -50,7 +51,7 @@ class HowToTrain:
     follow: Follow
 
 
-def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, how: How) -> int:
+def preprocess(settings: PreprocessSettings, *, cache: Place, folders: Folders, how: How) -> int:
     """`pipeline preprocess`: one table of recordings, one of what was skipped and why."""
     from pipeline.preprocess import stage
 
@@ -61,7 +62,7 @@ def preprocess(settings: PreprocessSettings, *, cache: Path, folders: Folders, h
     return report.exit_code
 
 
-def last_run(cache: Path, given: Folders) -> tuple[Folders, dict[str, Any]]:
+def last_run(cache: Place, given: Folders) -> tuple[Folders, dict[str, Any]]:
     """The folders that were given or, if none was, those of the cache's last preprocess; and the settings of that."""
     from pipeline.preprocess import seen
 
@@ -72,7 +73,7 @@ def last_run(cache: Path, given: Folders) -> tuple[Folders, dict[str, Any]]:
     return (Folders(**folders) if folders else given), remembered.settings
 
 
-def status(settings: PreprocessSettings, *, cache: Path, folders: Folders, run: Path | None) -> int:
+def status(settings: PreprocessSettings, *, cache: Place, folders: Folders, run: Path | None) -> int:
     """`pipeline status` and `preprocess --dry-run`: what a run would do."""
     from pipeline.preprocess import status as stage
 
@@ -85,7 +86,7 @@ def status(settings: PreprocessSettings, *, cache: Path, folders: Folders, run: 
     return LEFT_OUT if any(skip.fault for skip in found.skipped) else DONE
 
 
-def _run_status(cache: Path, run: Path) -> bool:
+def _run_status(cache: Place, run: Path) -> bool:
     """Says whether a run is what training on the cache as it is would give, and returns it."""
     import cache as clip_cache
     from pipeline.train.run_folder import read_record
@@ -126,7 +127,7 @@ def run(
     first: PreprocessSettings,
     second: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     folders: Folders,
     how: How,
@@ -143,7 +144,7 @@ def run(
 
 
 @memory_advice(LOWER)
-def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -> int:
+def train(settings: TrainSettings, *, cache: Place, out: Path, how: HowToTrain) -> int:
     """`pipeline train`: the loop, then the scores of the best checkpoint on the held-out recordings."""
     from pipeline.predict import evaluation as scoring
     from pipeline.report import stage as reports
@@ -170,7 +171,7 @@ def train(settings: TrainSettings, *, cache: Path, out: Path, how: HowToTrain) -
 def cross_validate(
     settings: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     folds: int,
     fold_file: Path | None,
@@ -201,7 +202,7 @@ def cross_validate(
 def tune(
     settings: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     trials: int,
     folds: int,
@@ -269,7 +270,7 @@ def predict(
 
 
 @memory_advice(_ELSEWHERE)
-def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, device: str) -> int:
+def evaluate(*, models: Sequence[Path], cache: Place, on: str, out: Path | None, device: str) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import evaluation as stage
     from pipeline.report import stage as reports
@@ -286,7 +287,7 @@ def evaluate(*, models: Sequence[Path], cache: Path, on: str, out: Path | None, 
     return DONE
 
 
-def inspect(clip: str, *, cache: Path, out: Path, frames: str, likelihood_thr: float) -> int:
+def inspect(clip: str, *, cache: Place, out: Path, frames: str, likelihood_thr: float) -> int:
     """`pipeline inspect`: the contact sheet and the video of one clip."""
     import cache as clip_cache
     from pipeline import contact_sheet, overlay

@@ -1,10 +1,12 @@
 """Options that several commands share, as typer reads them."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from cache.clip import CacheError
+from cache.remote import Place, place
 from pipeline.cluster import Cluster
 from pipeline.machine import cores
 from pipeline.setting_texts import SettingsError
@@ -56,7 +58,27 @@ StallOption = Annotated[
     float,
     typer.Option("--stall-timeout", min=0, help="seconds without a sign of life after which a recording is given up"),
 ]
-CacheOption = Annotated[Path, typer.Option("--cache", help="folder of the cache")]
+
+
+def _place(text: Any) -> Place:
+    try:
+        return place(text)
+    except CacheError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def place_option(*names: str, help: str) -> Any:
+    """An option whose value is a Place; as that is one of two types, and typer takes one, it is annotated as Any."""
+    return typer.Option(*names, parser=_place, metavar="PLACE", help=help)
+
+
+CacheOption = Annotated[
+    Any, place_option("--cache", help="folder of the cache, or s3://bucket/cache in an object store")
+]
+CacheCopyOption = Annotated[
+    Folder,
+    typer.Option("--cache-copy", help="folder for a copy of what is read of a cache in an object store"),
+]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
 ModelOption = Annotated[
     list[Path],
@@ -78,6 +100,14 @@ TensorboardOption = Annotated[
 ]
 WandbOption = Annotated[bool, typer.Option("--wandb", help="also send it to Weights & Biases (the extra wandb)")]
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
+
+
+def with_copy(cache: Place, copy: Path | None) -> Place:
+    """A cache's place, of which copies are kept in `copy`. Raises SettingsError for a cache in a folder."""
+    try:
+        return cache if copy is None else place(cache, copy.resolve())
+    except CacheError as error:
+        raise SettingsError(str(error)) from None
 
 
 def cluster_of(workers: int | None, scheduler: str | None, slurm: bool, config: Path | None) -> Cluster:

@@ -9,13 +9,12 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from cache import Cache, Clip
+from cache import Cache, Clip, Place
 from pipeline.drawing import name_of, place_of, point_colours
 
 # The square around the animal: it holds this share of the frames' keypoints, with a margin, and is not smaller.
@@ -93,7 +92,7 @@ def find_clip(cache: Cache, name: str) -> Clip:
     return clips[found[0]]
 
 
-def trials_named(name: str, trials: Sequence[tuple[str, int]], where: Path) -> list[tuple[str, int]]:
+def trials_named(name: str, trials: Sequence[tuple[str, int]], where: Place) -> list[tuple[str, int]]:
     """The trial `recording/trial` or `recording_trial`, or all those of `recording`. Raises ClipError where none is."""
     names = {f"{recording}/{trial}": (recording, trial) for recording, trial in trials}
     found = [key for n, key in names.items() if name in (n, f"{key[0]}_{key[1]}")]

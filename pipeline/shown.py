@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cache import Place
 from pipeline.console import say, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SHOWN_TRIALS = 10
 SHOWN_FRESH = 30  # of more recordings that are as they were, only the number is shown
 
 
-def show_report(report: Any, cache: Path, seconds: float) -> None:
+def show_report(report: Any, cache: Place, seconds: float) -> None:
     n_fresh = sum(row.state == "fresh" for row in report.recordings)
     rows = [
         (row.recording, row.state, row.trials, row.frames, row.decoder or "-", "; ".join(row.notes))
@@ -218,7 +218,7 @@ def _number(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def show_status(status: Any, cache: Path) -> None:
+def show_status(status: Any, cache: Place) -> None:
     """What is not up to date and why, what is skipped, and how long a run would take."""
     rows = [
         (row.recording, row.state, row.n_decode or "", "; ".join(row.why))

@@ -42,7 +42,7 @@ TRAIN_FLAGS = {
     "--ema-decay", "--amp", "--device",
 }  # fmt: skip
 FOLLOW_FLAGS = {"--tensorboard", "--wandb"}
-HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"} | FOLLOW_FLAGS
+HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--cache-copy", "--profile"} | FOLLOW_FLAGS
 
 
 MAIN = "from pipeline.cli import main; main()"
@@ -93,21 +93,32 @@ def flags_of(command: str) -> set[str]:
             }
             | {"--workers", "--scheduler", "--stall-timeout", "--force"},
         ),
-        ("evaluate", {"--model", "--cache", "--on", "--out", "--device", "--help"}),
+        ("evaluate", {"--model", "--cache", "--cache-copy", "--on", "--out", "--device", "--help"}),
         ("report", {"--out", "--cache", "--help"}),
         (
             "cross-validate",
             TRAIN_FLAGS
             | FOLLOW_FLAGS
             | CLUSTER_FLAGS
-            | {"--cache", "--out", "--config", "--keep", "--folds", "--fold-file", "--jobs", "--help"},
+            | {"--cache", "--out", "--config", "--keep", "--cache-copy", "--folds", "--fold-file", "--jobs", "--help"},
         ),
         (
             "tune",
             TRAIN_FLAGS
             | FOLLOW_FLAGS
             | CLUSTER_FLAGS
-            | {"--cache", "--out", "--config", "--keep", "--folds", "--trials", "--search", "--jobs", "--help"},
+            | {
+                "--cache",
+                "--out",
+                "--config",
+                "--keep",
+                "--cache-copy",
+                "--folds",
+                "--trials",
+                "--search",
+                "--jobs",
+                "--help",
+            },
         ),
     ],
     ids=["preprocess", "status", "train", "run", "predict", "evaluate", "report", "cross-validate", "tune"],

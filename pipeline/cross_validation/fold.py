@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cache import Place
 from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
@@ -34,7 +35,7 @@ class Task:
     fold: int
     settings: TrainSettings
     clips: tuple[tuple[str, int], ...]
-    cache: Path
+    cache: Place
     out: Path
     keep: Keep
     follow: Follow

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import cache as clip_cache
-from cache import Cache
+from cache import Cache, Place
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
@@ -29,7 +29,7 @@ from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.labels import make_merge
-from pipeline.train.run_folder import DECISION, RunError, holds_files, write_text
+from pipeline.train.run_folder import DECISION, RunError, check_apart, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split
 from pipeline.train.stream import load_clips
 
@@ -50,7 +50,7 @@ class CrossValidation:
 def cross_validate(
     settings: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     n_folds: int = 5,
     fold_file: Path | None = None,
@@ -92,14 +92,13 @@ def cross_validate(
     return CrossValidation(summary, decided, failed)
 
 
-def _check(settings: TrainSettings, cache: Path, out: Path) -> None:
+def _check(settings: TrainSettings, cache: Place, out: Path) -> None:
     if settings.split_file:
         raise SettingsError(
             f"--split-file {settings.split_file}: cross-validation makes a split for each fold; "
             "folds of your own are given as --fold-file"
         )
-    if cache.resolve().is_relative_to(out.resolve()):
-        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
+    check_apart(out, cache)
     if holds_files(out) and not (out / FOLDS).exists() and not (out / SPLITS).exists():
         raise RunError(f"--out {out}: holds files that are not of a cross-validation; choose an empty or a new folder")
 

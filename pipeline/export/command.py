@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipeline.export.formats import MOST_VIDEOS, Format
-from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, place_option
 
 SHOWN_FILES = 20
 
@@ -17,7 +17,7 @@ def export(
     to: Annotated[Format, typer.Option("--to", help="format; all: every one")],
     out: Annotated[Path, typer.Option("--out", help="folder; each format has one of its own in it")],
     cache: Annotated[
-        Folder, typer.Option("--cache", help="people's labels: to export, or to show beside those of SOURCE")
+        Any, place_option("--cache", help="people's labels: to export, or to show beside those of SOURCE")
     ] = None,
     clip: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cache as clip_cache
-from cache import Clip, fingerprint
+from cache import Clip, Place, fingerprint
 from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
 from pipeline.export import boris, nwb, onehot, video
 from pipeline.export.file_names import safe_names
@@ -45,7 +45,7 @@ class Asked:
 
     to: Format
     source: Path | None = None
-    cache: Path | None = None
+    cache: Place | None = None
     clips: tuple[str, ...] = ()
     most_videos: int = MOST_VIDEOS
     videos: Path | None = None
@@ -156,7 +156,7 @@ class _Run:
                 f"[warning] {len(self.guessed)} recordings began when their video's file says, which may be the date "
                 f"of a copy ({some(sorted(self.guessed))}); --session-start tells it"
             )
-        record = {n: str(v) if isinstance(v, Path) else v for n, v in vars(self.asked).items()}
+        record = {n: str(v) if isinstance(v, Place) else v for n, v in vars(self.asked).items()}
         record |= {"labels": self.made.what, "notes": self.made.notes, "left_out": self.made.left_out} | written
         for each in formats:
             write_text(self.out / each.value / RECORD, json.dumps(record, indent=1))

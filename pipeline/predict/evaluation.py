@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 import cache as clip_cache
-from cache import Cache, Clip, fingerprint
+from cache import Cache, Clip, Place, fingerprint
 from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
@@ -62,7 +62,7 @@ class Evaluated:
 
 
 def evaluate(
-    models: Sequence[Path], *, cache: Path, on: str = "val", out: Path | None = None, device: str = "auto"
+    models: Sequence[Path], *, cache: Place, on: str = "val", out: Path | None = None, device: str = "auto"
 ) -> Evaluated:
     """Scores on recordings of the run's split (`val` or `test`) or on every one of the cache (`all`), into `out`.
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cache import CacheError, Damage, Finished, RecordingMeta, Writer, open_reader
+from cache.remote import Place, StoreError
 from cache.store import explained
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import decode, trusted_decoder
@@ -42,7 +44,7 @@ class Result:
     n_decoded: int = 0
 
 
-def work(task: Task, recordings: Path, progress: Progress) -> Result:
+def work(task: Task, recordings: Place, progress: Progress) -> Result:
     """Examine a recording and write what is stale of it into the folder `recordings` of the cache.
 
     Whatever is wrong with its files becomes a Skip. Raises OSError where the cache cannot be written.
@@ -74,7 +76,7 @@ class Made:
     n_decoded: int
 
 
-def make(examined: Examined, recordings: Path, progress: Progress) -> Made:
+def make(examined: Examined, recordings: Place, progress: Progress) -> Made:
     """The new version of a recording that is not fresh. Raises as `examine` does."""
     job = examined.job
     assert job is not None
@@ -97,22 +99,24 @@ def _changed(files: RecordingFiles, stamps: dict[str, Stamp]) -> Path | None:
     return next((path for path, each in pairs if not each.looks_like(path)), None)
 
 
-def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Path, progress: Progress) -> Finished | None:
+def _rewrite(job: Job, table: DlcTable, old: RecordingMeta, recordings: Place, progress: Progress) -> Finished | None:
     """A new version of a recording with the frames of the old one; None where that is damaged."""
     assert job.task.old_path is not None
     try:
-        with _writing(job, recordings) as writer:
+        with _writing(job, recordings, progress) as writer:
             reader = open_reader(job.task.old_path)
             if old.has_frames:
-                writer.copy_frames_from(reader, lambda: progress(0, 0))
+                writer.copy_frames_from(reader)
             with explained(reader.path):
                 rows = {name: reader.read(name, 0, old.n_frames) for name in ("time_s", "intact")}
             return _finish(writer, job, table, old.decoder, rows, old.damage)
+    except StoreError:
+        raise
     except CacheError:
         return None
 
 
-def _decode(job: Job, table: DlcTable, recordings: Path, progress: Progress) -> tuple[Plan, Finished | None]:
+def _decode(job: Job, table: DlcTable, recordings: Place, progress: Progress) -> tuple[Plan, Finished | None]:
     """A new version of a recording from its video, if it has one.
 
     Returns the plan without the trials that are too damaged to be used; nothing is written if none is left.
@@ -121,14 +125,14 @@ def _decode(job: Job, table: DlcTable, recordings: Path, progress: Progress) -> 
     if video is None or summary is None:
         n = job.plan.n_frames
         rows = {"time_s": np.full(n, np.nan), "intact": np.ones(n, dtype=bool)}
-        with _writing(job, recordings) as writer:
+        with _writing(job, recordings, progress) as writer:
             return job.plan, _finish(writer, job, table, None, rows, ())
     facts = summary if isinstance(summary, VideoFacts) else probe(video)
     decoder = trusted_decoder(job.task.settings.decoder, video, facts)
     left_out: tuple[Damage, ...] = ()
     while True:
         plan = job.plan
-        with _writing(job, recordings) as writer:
+        with _writing(job, recordings, progress) as writer:
             intact = _write_frames(writer, job, video, facts, decoder, progress)
             damage = (*left_out, *damage_of(plan, intact))
             usable = leave_out_damaged(plan, job.name, damage, job.task.settings.max_damaged)
@@ -164,10 +168,10 @@ def _write_frames(
 
 
 @contextmanager
-def _writing(job: Job, recordings: Path) -> Iterator[Writer]:
+def _writing(job: Job, recordings: Place, progress: Progress) -> Iterator[Writer]:
     """A writer whose half-made recording is discarded if anything goes wrong."""
-    settings = job.task.settings
-    writer = Writer(recordings, settings.store, job.name, compression=settings.compression)
+    settings, alive = job.task.settings, partial(progress, 0, 0)
+    writer = Writer(recordings, settings.store, job.name, compression=settings.compression, alive=alive)
     try:
         yield writer
     except BaseException:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cache import RecordingMeta, fingerprint
+from cache import Place, RecordingMeta, fingerprint
 from cache.index import replace
 from pipeline.preprocess.decode import DECODE_VERSION
 from pipeline.preprocess.discovery import RecordingFiles, Skip
@@ -88,10 +88,10 @@ class Seen:
         return fault
 
 
-def load(cache: Path) -> Seen:
+def load(cache: Place) -> Seen:
     """What was kept; nothing where there is none, or where it cannot be used."""
     try:
-        values = json.loads((cache / SEEN_FILE).read_text(encoding="utf-8"))
+        values = json.loads((cache / SEEN_FILE).read_bytes())
         recordings = {name: _recording(name, each) for name, each in values["recordings"].items()}
         headers = {name: (size, mtime_ns, fault) for name, (size, mtime_ns, fault) in values["headers"].items()}
         if values["versions"] != VERSIONS:
@@ -101,7 +101,7 @@ def load(cache: Path) -> Seen:
         return Seen()
 
 
-def save(cache: Path, seen: Seen) -> None:
+def save(cache: Place, seen: Seen) -> None:
     """Write it whole or not at all."""
     recordings = {name: _plain(each) for name, each in sorted(seen.recordings.items())}
     values = vars(seen) | {"recordings": recordings, "versions": VERSIONS}

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cache as clip_cache
-from cache import RecordingMeta
+from cache import Place, RecordingMeta, StoreError
 from cache.store import compression_of
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.preprocess import seen
@@ -24,6 +24,8 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, PreprocessSettings
 
 COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
+# In an object store, where each commit sends the whole index: what is made is there before, and found again.
+REMOTE_COMMIT_AFTER_S = 30.0
 RATE_FRAMES = 300  # fewer say nothing of the speed of decoding
 BAD_EXIT_CODE = 3
 
@@ -68,7 +70,7 @@ class Report:
 def preprocess(
     settings: PreprocessSettings,
     *,
-    cache: Path,
+    cache: Place,
     videos: Path | None = None,
     annotations: Path | None = None,
     dlc: Path | None = None,
@@ -101,6 +103,8 @@ def preprocess(
                 progress=run.progress,
             ):
                 run.take(result)
+        except StoreError:  # what was finished is there, and the next run finds it
+            raise
         except OSError as error:  # of the cache: what reads a recording's files raises others
             with suppress(OSError):
                 run.commit()
@@ -150,6 +154,7 @@ class _Run:
         self._n_headers = len(remembered.headers)
         self._news = False
         self._started = self._committed = time.monotonic()
+        self._commit_after_s = COMMIT_AFTER_S if isinstance(writer.path, Path) else REMOTE_COMMIT_AFTER_S
 
     def keep_absent(self, prune: bool) -> None:
         """Recordings of which no file is there, or not to be read now; and what discovery skipped."""
@@ -203,7 +208,7 @@ class _Run:
         self.part.pop(name, None)
         if self._show and self.n_tasks:
             self._show(name, self.n_done + sum(self.part.values()), self.n_tasks)
-        if time.monotonic() - self._committed > COMMIT_AFTER_S:
+        if time.monotonic() - self._committed > self._commit_after_s:
             self.commit()
 
     def progress(self, name: str, done: int, total: int) -> None:

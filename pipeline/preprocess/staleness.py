@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache import RecordingMeta, fingerprint
+from cache import Place, RecordingMeta, fingerprint
 from cache.store import is_packed_as
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import DECODE_VERSION, decoder_of
@@ -41,7 +41,7 @@ class Task:
     files: RecordingFiles
     settings: PreprocessSettings
     old: RecordingMeta | None = None
-    old_path: Path | None = None
+    old_path: Place | None = None
     seen: SeenRecording | None = None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cache import RecordingMeta, index
+from cache import Place, RecordingMeta, index
 from pipeline.preprocess import seen
 from pipeline.preprocess.decode import decode
 from pipeline.preprocess.discovery import Skip, discover
@@ -60,7 +60,7 @@ class Status:
 def status(
     settings: PreprocessSettings,
     *,
-    cache: Path,
+    cache: Place,
     videos: Path | None = None,
     annotations: Path | None = None,
     dlc: Path | None = None,
@@ -98,7 +98,7 @@ def status(
     return Status(tuple(rows), tuple(skipped), n_decode / rate if rate else None)
 
 
-def _in_cache(cache: Path) -> dict[str, RecordingMeta]:
+def _in_cache(cache: Place) -> dict[str, RecordingMeta]:
     """The recordings of a cache, none where there is no cache yet. Raises CacheError."""
     if not (cache / index.FORMAT_FILE).exists():
         return {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
+from cache import Place
 from pipeline.cluster import Cluster, Lost, Tell
 from pipeline.preprocess.decode import share_cores
 from pipeline.preprocess.discovery import Skip
@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def work_all(
-    tasks: Sequence[Task], recordings: Path, *, cluster: Cluster, stall_s: float, progress: Progress
+    tasks: Sequence[Task], recordings: Place, *, cluster: Cluster, stall_s: float, progress: Progress
 ) -> Iterator[Result]:
     """The results in the order in which they are ready.
 
@@ -39,7 +39,7 @@ def work_all(
             yield answer
 
 
-def _serve(recordings: Path, tell_s: float, task: Task, beside: int, tell: Tell) -> Result:
+def _serve(recordings: Place, tell_s: float, task: Task, beside: int, tell: Tell) -> Result:
     """`work`, where nothing that a recording's files make a library raise ends the run."""
     share_cores(beside)
     said = 0.0

@@ -1,11 +1,11 @@
 """`pipeline report`: its options."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import Folder
+from pipeline.options import Folder, place_option
 
 
 def report(
@@ -16,7 +16,7 @@ def report(
     ],
     out: Annotated[Folder, typer.Option("--out", help="file to write; default: report.html in the folder")] = None,
     cache: Annotated[
-        Folder, typer.Option("--cache", help="for contact sheets of the worst trials, where the cache was moved")
+        Any, place_option("--cache", help="for contact sheets of the worst trials, where the cache was moved")
     ] = None,
 ) -> None:
     """One HTML file with scores, curves, confusion, calibration and ethograms, to open in any browser, offline."""

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 import cache as clip_cache
+from cache import Place
 from pipeline.cross_validation.stage import SUMMARY
 from pipeline.model import checkpoint
 from pipeline.predict.evaluation import SCORES, scores_are_of
@@ -29,7 +30,7 @@ class ReportError(ValueError):
     """Nothing can be reported of a folder; the message says what it lacks and what to do."""
 
 
-def of_run(folder: Path, page: Path, cache: Path | None) -> Report:
+def of_run(folder: Path, page: Path, cache: Place | None) -> Report:
     """Curves, scores on what the run's split holds out, data and settings."""
     known, split = made.read(folder), read_split(folder / SPLIT)
     record = read_record(folder)
@@ -58,7 +59,7 @@ def of_run(folder: Path, page: Path, cache: Path | None) -> Report:
     return report
 
 
-def of_cross_validation(folder: Path, page: Path, cache: Path | None) -> Report:
+def of_cross_validation(folder: Path, page: Path, cache: Place | None) -> Report:
     """Scores of all folds, each on recordings that its model never saw."""
     if not (folder / SUMMARY).is_file():
         raise ReportError(f"{folder}: no {SUMMARY} in it: no fold is done; the same `pipeline cross-validate` goes on")
@@ -87,7 +88,7 @@ def of_cross_validation(folder: Path, page: Path, cache: Path | None) -> Report:
     return report
 
 
-def of_evaluation(folder: Path, page: Path, cache: Path | None) -> Report:
+def of_evaluation(folder: Path, page: Path, cache: Place | None) -> Report:
     """Scores of a model on labelled recordings."""
     known = made.read(folder)
     scored, how = _scored_of(folder)
@@ -198,7 +199,7 @@ def _scored_counts(scored: Scored | None) -> dict[str, dict[str, int]]:
     return {"scored": dict(zip(scored.names, map(int, frames), strict=True))}
 
 
-def _cache(given: Path | None, known: Made) -> clip_cache.Cache | None:
+def _cache(given: Place | None, known: Made) -> clip_cache.Cache | None:
     """The cache that was given, which must be one; else the one that the folder was made from, if it is there."""
     if given:
         return clip_cache.open(given)

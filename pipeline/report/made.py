@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cache as clip_cache
+from cache import Place
 from pipeline.train.run_folder import write_text
 
 MADE = "made.json"
@@ -40,7 +41,7 @@ class Made:
 def write(
     out: Path,
     *,
-    cache: Path,
+    cache: Place,
     models: Sequence[Path] = (),
     labels_by: str = "",
     left_out: Sequence[Sequence[str]] = (),
@@ -51,7 +52,7 @@ def write(
         command=_command(),
         date=datetime.now().astimezone().isoformat(" ", "seconds"),
         versions=versions(),
-        cache=str(cache.resolve()),
+        cache=str(cache.resolve() if isinstance(cache, Path) else cache),
         recordings=sizes,
         models=[str(path) for path in models],
         labels_by=labels_by,

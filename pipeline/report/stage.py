@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cache import Place
 from pipeline.predict.evaluation import SCORES
 from pipeline.predict.exports import TABLES
 from pipeline.report import folders, made, predicted
@@ -19,7 +20,7 @@ REPORT = "report.html"
 
 
 def make(
-    folder: Path, *, out: Path | None = None, cache: Path | None = None, refused: Mapping[str, str] | None = None
+    folder: Path, *, out: Path | None = None, cache: Place | None = None, refused: Mapping[str, str] | None = None
 ) -> Path:
     """Writes the report of a folder, whole or not at all, and returns where: `out`, or FOLDER/report.html.
 
@@ -33,11 +34,11 @@ def make(
     return page
 
 
-def describe(folder: Path, page: Path, cache: Path | None, refused: Mapping[str, str] | None = None) -> Report:
+def describe(folder: Path, page: Path, cache: Place | None, refused: Mapping[str, str] | None = None) -> Report:
     """What there is to say of a folder, whatever kind it is of."""
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such folder; expected that of a run, a cross-validation or a prediction")
-    kinds: dict[str, Callable[[Path, Path, Path | None], Report]] = {
+    kinds: dict[str, Callable[[Path, Path, Place | None], Report]] = {
         FOLDS: folders.of_cross_validation,
         RECORD: folders.of_run,
         SCORES: folders.of_evaluation,

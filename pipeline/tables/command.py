@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, place_option
 
 SHOWN = {"time_s": "time (s)", "n_bouts": "bouts", "latency_from_stimulus_s": "latency (s)", "responded": "responded"}
 
@@ -15,8 +15,7 @@ def tables(
     source: SourceArgument = None,
     out: Annotated[Path, typer.Option("--out", help="folder for tables and pictures")],
     cache: Annotated[
-        Folder,
-        typer.Option("--cache", "--truth", help="people's labels: to make tables of, or to compare SOURCE with"),
+        Any, place_option("--cache", "--truth", help="people's labels: to make tables of, or to compare SOURCE with")
     ] = None,
     groups: Annotated[
         Folder, typer.Option("--groups", help="table of recordings or animals, with treatment, session, ...")

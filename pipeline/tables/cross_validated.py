@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 import cache as clip_cache
-from cache import UNLABELLED
+from cache import UNLABELLED, Place
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.decided import decided_by_other_folds
 from pipeline.tables.sources import Source, SourceError, trial_of
 from pipeline.train.run_folder import DECISION
 
 
-def from_cross_validation(folder: Path, cache: Path, decide: bool) -> Source:
+def from_cross_validation(folder: Path, cache: Place, decide: bool) -> Source:
     """What the model of each fold says of recordings that it never saw, beside people's labels.
 
     cache: the one that was cross-validated, which knows frame rates, stimuli and crops. decide: by a decision layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cache import Place
 from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
 from pipeline.predict.exports import TABLES
 from pipeline.setting_texts import SettingsError
@@ -12,7 +13,7 @@ from pipeline.tables.sources import Source, SourceError, from_cache, with_truth
 
 
 def open_source(
-    source: Path | None, cache: Path | None, merge: str, *, decide: bool, leave_out_bad: bool = False
+    source: Path | None, cache: Place | None, merge: str, *, decide: bool, leave_out_bad: bool = False
 ) -> Source:
     """Labels of all trials; those of people beside them, where `cache` has any.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import cache as clip_cache
-from cache import UNLABELLED, Clip
+from cache import UNLABELLED, Clip, Place
 from pipeline.preprocess.discovery import VIDEO_SUFFIXES
 from pipeline.train.labels import Merge, make_merge
 
@@ -69,7 +69,7 @@ class Source:
         return dataclasses.replace(self, trials=usable, left_out=self.left_out + without)
 
 
-def from_cache(folder: Path, merge: str) -> Source:
+def from_cache(folder: Place, merge: str) -> Source:
     """People's labels in a cache, merged as train does (`merge`: its --merge); trials without any are left out."""
     clips = clip_cache.open(folder)
     merged = make_merge(clips.class_names, merge)
@@ -84,7 +84,7 @@ def from_cache(folder: Path, merge: str) -> Source:
     return Source(merged.names, tuple(trials), "people's labels", (), tuple(left_out))
 
 
-def with_truth(source: Source, folder: Path, merge: str) -> Source:
+def with_truth(source: Source, folder: Place, merge: str) -> Source:
     """People's labels of the same trials, from a cache, where it has any; stimuli too where the source knows none.
 
     Raises SourceError where classes, or the frames that trials begin at, differ.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cache import Place
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
 from pipeline.tables.files import discard_former, write_picture, write_table
@@ -33,7 +34,7 @@ class Asked:
     """
 
     source: Path | None = None
-    cache: Path | None = None
+    cache: Place | None = None
     groups: Path | None = None
     group_by: str = ""
     stimuli: Path | None = None
@@ -86,7 +87,7 @@ def save(made: Tables, asked: Asked, out: Path) -> list[Path]:
         paths += write_table(table, out / name)
     for name, figure in plots.pictures(made.tables, made.class_names).items():
         paths += write_picture(figure, out / PICTURES / name)
-    record: dict[str, Any] = {name: str(v) if isinstance(v, Path) else v for name, v in vars(asked).items()}
+    record: dict[str, Any] = {name: str(v) if isinstance(v, Place) else v for name, v in vars(asked).items()}
     record |= {"labels": made.what, "notes": made.notes, "left_out": made.left_out, "without_group": made.ungrouped}
     write_text(out / RECORD, json.dumps(record, indent=1))
     return [*paths, out / RECORD]

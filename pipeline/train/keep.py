@@ -1,4 +1,4 @@
-"""Where the frames of a cache stay between epochs: on the device, in memory, or on the disk alone.
+"""Where the frames of a cache stay between epochs: on the device, in memory, or where the cache lies.
 
 Nothing that is learned depends on it.
 """
@@ -6,7 +6,9 @@ Nothing that is learned depends on it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from pipeline.settings import Keep
 
 # Of what is free: the network, its activations and other programs need room too.
 DEVICE_SHARE, MEMORY_SHARE = 0.4, 0.4
+AHEAD = 8  # clips of an object store that are fetched before they are needed
+AHEAD_BYTES = 256 * 2**20  # of frames; longer clips are read in parts
 
 
 class KeptFrames:
@@ -68,10 +72,18 @@ def choose(wanted: Keep, clips: Sequence[Clip], device: torch.device) -> tuple[K
     where = {
         Keep.DEVICE: f"kept on {device}",
         Keep.MEMORY: "kept in memory",
-        Keep.DISK: "read from the disk in every epoch",
+        Keep.DISK: f"read from {_source(clips)} in every epoch",
     }
     size = f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
     return chosen, f"[info] frames ({size} unpacked) are {where[chosen]} (--keep)"
+
+
+def _source(clips: Sequence[Clip]) -> str:
+    """What frames that are kept nowhere are read from."""
+    remote = next((clip.remote for clip in clips if clip.remote), None)
+    if remote is None:
+        return "the disk"
+    return "the object store" if remote.copy is None else f"their copies in {remote.copy}, once they are there,"
 
 
 def kept(clip: Clip, chosen: Keep, device: torch.device) -> Clip:
@@ -79,3 +91,26 @@ def kept(clip: Clip, chosen: Keep, device: torch.device) -> Clip:
     if chosen is Keep.DISK or not clip.has_frames:
         return clip
     return clip.with_frames(KeptFrames(clip.frames, device if chosen is Keep.DEVICE else torch.device("cpu")))
+
+
+def fetched(clips: Sequence[Clip]) -> Iterator[Clip]:
+    """The clips in their order; of those in an object store the frames of the next few are fetched meanwhile."""
+    if not any(clip.remote for clip in clips):
+        yield from clips
+        return
+    todo, waiting = iter(clips), deque[Future[Clip]]()
+    with ThreadPoolExecutor(AHEAD, thread_name_prefix="fetched") as pool:
+        while True:
+            while len(waiting) < AHEAD and (clip := next(todo, None)) is not None:
+                waiting.append(pool.submit(_with_its_frames, clip))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+
+
+def _with_its_frames(clip: Clip) -> Clip:
+    if not clip.remote or not clip.has_frames or np.prod(clip.frames.shape) > AHEAD_BYTES:
+        return clip
+    frames = clip.frames if isinstance(clip.frames, KeptFrames) else KeptFrames(clip.frames, torch.device("cpu"))
+    frames.whole()
+    return clip.with_frames(frames)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cache import Place
+
 BEST = "best_model_multitask.pt"
 LAST = "last.pt"
 HISTORY = "history.csv"
@@ -103,12 +105,11 @@ def set_aside(out: Path) -> Path:
     return aside
 
 
-def check_folder(out: Path, settings: dict[str, Any], *, cache: Path, resume: bool, force: bool) -> None:
+def check_folder(out: Path, settings: dict[str, Any], *, cache: Place, resume: bool, force: bool) -> None:
     """Raises RunError where `out` cannot take a run of these settings, whatever the cache will hold."""
     if force and resume:
         raise RunError("--force trains anew and --resume goes on: give one of them")
-    if cache.resolve().is_relative_to(out.resolve()):
-        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
+    check_apart(out, cache)
     if holds_files(out) and not (out / RECORD).exists():
         raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
     if resume:
@@ -116,6 +117,12 @@ def check_folder(out: Path, settings: dict[str, Any], *, cache: Path, resume: bo
         if former is None:
             raise RunError(f"--resume: there is no run in {out}")
         _refuse_others(out, former.differences(replace(former, settings=settings)))
+
+
+def check_apart(out: Path, cache: Place) -> None:
+    """Raises RunError where the cache lies in the folder, which one in an object store never does."""
+    if isinstance(cache, Path) and cache.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--out {out}: the cache lies in it; choose another folder")
 
 
 def holds_files(out: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cache as clip_cache
-from cache import fingerprint
+from cache import Place, fingerprint
 from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.encoder import make_encoder
@@ -52,7 +52,7 @@ class Outcome:
 def train(
     settings: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     resume: bool = False,
     force: bool = False,
@@ -98,7 +98,7 @@ def check(
     settings: TrainSettings,
     preprocess: PreprocessSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     resume: bool,
     force: bool,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from cache.clip import UNLABELLED
+from cache.remote import AT_ONCE
 from pipeline.model.pose_branch import TIMES
 from pipeline.train.batch import Batch
 from pipeline.train.keep import KeptFrames
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Whole recordings as windows make large buffers; fewer of them are then kept than asked for.
 RING_BYTES = 2 * 2**30
+THREADS, DEPTH = 2, 4  # that read from a disk, and batches that they read ahead; from an object store: AT_ONCE
 
 
 class StreamError(ValueError):
@@ -76,23 +78,32 @@ def _when(clip: Clip) -> np.ndarray:
 
 
 def load_clips(clips: Iterable[Clip], merge: Merge, likelihood_thr: float) -> list[ClipData]:
-    """`load_clip` of all; the cache's own copies, of which no more is needed, are let go of after each recording."""
-    found: list[ClipData] = []
-    for _, of_recording in itertools.groupby(clips, key=lambda clip: clip.recording):
-        for clip in (together := list(of_recording)):
-            found.append(load_clip(clip, merge, likelihood_thr))
+    """`load_clip` of all; the cache's own copies, of which no more is needed, are let go of after each recording.
+
+    Recordings of an object store, of which each costs several requests, are read side by side.
+    """
+
+    def load(together: Sequence[Clip]) -> list[ClipData]:
+        found = [load_clip(clip, merge, likelihood_thr) for clip in together]
         together[0].forget()
-    return found
+        return found
+
+    recordings = [list(group) for _, group in itertools.groupby(clips, key=lambda clip: clip.recording)]
+    if not any(together[0].remote for together in recordings):
+        return [data for together in recordings for data in load(together)]
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="load") as pool:
+        return [data for found in pool.map(load, recordings) for data in found]
 
 
 class Stream:
     """Iterates over batches of the windows, in their order, on the device; `len` is the number of batches.
 
     Threads read up to `depth` batches ahead into a ring of buffers: pinned for CUDA, and on the device itself where the
-    frames are kept there. Where nothing is copied to the device a batch's frames are such a buffer itself: they hold
-    until the next batch is asked for. Shorter windows of a batch are padded at the
-    end (valid False, labels -1, nothing visible, frames 0). with_frames False leaves the frames unread, for a model
-    that looks at the pose alone; clips of recordings without a video have none.
+    frames are kept there. threads, depth None: as suits a disk, or many more, to hide how long an object store takes.
+    Where nothing is copied to the device a batch's frames are such a buffer itself: they hold until the next batch is
+    asked for. Shorter windows of a batch are padded at the end (valid False, labels -1, nothing visible, frames 0).
+    with_frames False leaves the frames unread, for a model that looks at the pose alone; clips of recordings without a
+    video have none.
     """
 
     def __init__(
@@ -103,8 +114,8 @@ class Stream:
         batch_size: int,
         device: torch.device | str,
         *,
-        threads: int = 2,
-        depth: int = 4,
+        threads: int | None = None,
+        depth: int | None = None,
         with_frames: bool = True,
     ) -> None:
         self.clips = clips
@@ -112,9 +123,10 @@ class Stream:
         self.batches = [list(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
         self.device = torch.device(device)
         self.waited_s = 0.0
-        self._threads = threads
-        self._depth = depth
         used = [clips[i] for i in sorted({window.clip for window in windows})] if with_frames else []
+        remote = any(clip.remote for clip in used)
+        self._threads = threads or (AT_ONCE if remote else THREADS)
+        self._depth = depth or (AT_ONCE if remote else DEPTH)
         self._frame_shape = _frame_shape(used)
         self._kept_there = self._frame_shape is not None and all(
             isinstance(frames := clip.frames, KeptFrames) and frames.device == self.device for clip in used

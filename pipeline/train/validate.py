@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import Augmented
 from pipeline.train.data import Part
+from pipeline.train.keep import fetched
 from pipeline.train.metrics import Scores, TrialResult, score
 from pipeline.train.windows import tiles
 
@@ -52,10 +54,14 @@ def evaluate(
         return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], [], 0.0)
     network.eval()
     waits: list[float] = []
-    outputs = [
-        infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append, data.when)
-        for clip, data in zip(part.clips, part.data, strict=True)
-    ]
+    clips = part.clips if network.encoder is None else fetched(part.clips)
+    outputs = []
+    started = time.perf_counter()
+    for clip, data in zip(clips, part.data, strict=True):
+        waits.append(time.perf_counter() - started)
+        tiled = tiles(len(clip), settings.val_T)
+        outputs.append(infer(network, clip, data.xy, data.visible, tiled, waits.append, data.when))
+        started = time.perf_counter()
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
     found = _losses(outputs, part, class_weights_N.cpu(), settings)
     kp_loss = math.nan if network.keypoints is None else float(found.kp)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import cache as clip_cache
+from cache import Place
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
@@ -42,7 +43,7 @@ class Trial:
 def tune(
     settings: TrainSettings,
     *,
-    cache: Path,
+    cache: Place,
     out: Path,
     n_trials: int,
     n_folds: int,
@@ -107,7 +108,7 @@ def _optuna() -> Any:
     return optuna
 
 
-def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int, cache: Path) -> None:
+def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int, cache: Place) -> None:
     """Scores of other settings, folds, ranges or recordings are not to be compared. Raises RunError."""
     base = {
         name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACE_SETTINGS | {*search}
@@ -125,7 +126,7 @@ def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_
         study.set_user_attr(name, value)
 
 
-def _recordings(cache: Path) -> str:
+def _recordings(cache: Place) -> str:
     """One hash of all that the cache's recordings are made from."""
     made_from = {meta.recording: meta.fingerprints for meta in clip_cache.open(cache).recordings}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

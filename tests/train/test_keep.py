@@ -20,7 +20,7 @@ SIZE = 1000 * 10 * 10
 
 
 def clips_of(n_bytes: int) -> list[SimpleNamespace]:
-    return [SimpleNamespace(has_frames=True, frames=np.zeros((n_bytes // 100, 10, 10, 1), np.uint8))]
+    return [SimpleNamespace(remote=None, has_frames=True, frames=np.zeros((n_bytes // 100, 10, 10, 1), np.uint8))]
 
 
 @pytest.mark.parametrize(

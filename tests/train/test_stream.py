@@ -132,6 +132,7 @@ class SlowClip:
     def __init__(self, clip, seconds: float = 0) -> None:
         self._frames, self._seconds, self.reads = clip.frames, seconds, 0
         self.frames, self.shape, self.has_frames, self.recording = self, clip.frames.shape, True, clip.recording
+        self.remote = None
 
     def read_into(self, start, stop, out):
         self.reads += 1
