@@ -66,7 +66,9 @@ class CacheWriter:
         self._files = {name: file for name, file in committed.files.items() if file in on_disk}
         self.recordings = {name: committed.recordings[name] for name in self._files}
         self._skipped: list[index.Skip] = []
-        self._skipped_before = committed.skipped
+        self._skipped_before: dict[str, list[index.Skip]] = {}
+        for skip in committed.skipped:
+            self._skipped_before.setdefault(skip.recording, []).append(skip)
         self._adopt(on_disk - self._committed - self._retired)
 
     def _adopt(self, names: set[str]) -> None:
@@ -104,9 +106,7 @@ class CacheWriter:
 
     def keep_skips(self, recording: str) -> None:
         """Go on saying what was said, before this writer, of the trials of a recording that stays as it is."""
-        self._skipped += [
-            skip for skip in self._skipped_before if skip.recording == recording and skip.trial is not None
-        ]
+        self._skipped += [skip for skip in self._skipped_before.get(recording, []) if skip.trial is not None]
 
     def describe(self, meta: RecordingMeta) -> None:
         """Replace what is said of a recording (paths, settings), at the next commit; its arrays stay as they are.

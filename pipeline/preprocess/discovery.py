@@ -302,8 +302,8 @@ def _annotated_names(videos: dict[str, list[Path]], stems: Sequence[str]) -> dic
 
 def _fold(name: str) -> str:
     """The name with a video's extension in lower case: `a.MP4` and `a.mp4` mean one video."""
-    path = Path(name)
-    return path.stem + path.suffix.lower() if path.suffix.lower() in VIDEO_SUFFIXES else name
+    suffix = _suffix(name)
+    return name[: -len(suffix)] + suffix if suffix in VIDEO_SUFFIXES else name
 
 
 def _meanings(body: str, stem_of: dict[str, str]) -> list[tuple[str, int | None]]:

@@ -23,9 +23,12 @@ from pipeline.preprocess.workers import work_all
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import STALL_S, PreprocessSettings
 
-COMMIT_AFTER_S = 1.0  # of work: so much is lost at most if the stage is killed
-# In an object store, where each commit sends the whole index: what is made is there before, and found again.
-REMOTE_COMMIT_AFTER_S = 30.0
+# Between two commits. What is finished and not committed when the stage is killed is found again by the next run, which
+# reads its files once more and decodes nothing.
+COMMIT_AFTER_S = 1.0
+# At a million clips, or over a slow line to an object store, a commit takes half a minute: so many times as long is
+# worked before the next one.
+WORK_PER_COMMIT = 20
 RATE_FRAMES = 300  # fewer say nothing of the speed of decoding
 BAD_EXIT_CODE = 3
 
@@ -129,6 +132,11 @@ def check_settings(settings: PreprocessSettings) -> None:
         raise SettingsError(str(error)) from None
 
 
+def work_until_commit_s(commit_s: float) -> float:
+    """Seconds until the next commit, after one that took commit_s: together they take a twentieth of the time."""
+    return max(COMMIT_AFTER_S, WORK_PER_COMMIT * commit_s)
+
+
 def report_of(meta: RecordingMeta, state: str) -> RecordingReport:
     return RecordingReport(meta.recording, state, len(meta.clips), meta.n_frames, meta.decoder, meta.notes)
 
@@ -153,8 +161,8 @@ class _Run:
         self._show = progress
         self._n_headers = len(remembered.headers)
         self._news = False
-        self._started = self._committed = time.monotonic()
-        self._commit_after_s = COMMIT_AFTER_S if isinstance(writer.path, Path) else REMOTE_COMMIT_AFTER_S
+        self._started = time.monotonic()
+        self._commit_at = self._started + COMMIT_AFTER_S
 
     def keep_absent(self, prune: bool) -> None:
         """Recordings of which no file is there, or not to be read now; and what discovery skipped."""
@@ -208,7 +216,7 @@ class _Run:
         self.part.pop(name, None)
         if self._show and self.n_tasks:
             self._show(name, self.n_done + sum(self.part.values()), self.n_tasks)
-        if time.monotonic() - self._committed > self._commit_after_s:
+        if time.monotonic() > self._commit_at:
             self.commit()
 
     def progress(self, name: str, done: int, total: int) -> None:
@@ -220,11 +228,13 @@ class _Run:
 
     def commit(self) -> None:
         """What was finished so far counts, and is remembered, in this order: what is remembered is in the cache."""
+        began = time.monotonic()
         self.writer.commit()
         if self._news:
             seen.save(self.writer.path, self.seen)
             self._news = False
-        self._committed = time.monotonic()
+        ended = time.monotonic()
+        self._commit_at = ended + work_until_commit_s(ended - began)
 
     def drop_unused(self) -> None:
         """Take out recordings of which no trial can be used any more."""

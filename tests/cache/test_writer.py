@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -512,6 +513,20 @@ def test_a_recording_is_described_anew_in_the_index_alone(store, tmp_path, make_
             writer.describe(make_meta(version=1))
     assert cache.open(tmp_path)[0].meta == moved
     assert contents(tmp_path / "recordings") == before
+
+
+def test_each_recording_keeps_its_own_settings_and_names(store, tmp_path, make_meta, put):
+    """What neighbours have in common is kept once in memory."""
+    metas = [
+        dataclasses.replace(make_meta(name), settings={"img_size": size}, class_names=classes)
+        for name, size, classes in (("a", 1, ("rest",)), ("b", 1, ("rest",)), ("c", 2, ("walk",)), ("d", 1, ("rest",)))
+    ]
+    with cache.create(tmp_path, store=store) as writer:
+        for meta in metas:
+            put(writer, meta)
+    read = cache.open(tmp_path).recordings
+    assert [(meta.settings, meta.class_names) for meta in read] == [(meta.settings, meta.class_names) for meta in metas]
+    assert read[0].settings is read[1].settings
 
 
 def test_skips_of_trials_are_kept_when_asked_for(store, tmp_path, make_meta, put):

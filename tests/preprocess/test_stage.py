@@ -14,7 +14,7 @@ import pytest
 import cache as clip_cache
 from pipeline.preprocess.probe import decord
 from pipeline.preprocess.seen import SEEN_FILE
-from pipeline.preprocess.stage import Report, preprocess
+from pipeline.preprocess.stage import Report, preprocess, work_until_commit_s
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import PreprocessSettings
 
@@ -593,6 +593,11 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(one, tmp_path: Pat
     with pytest.raises(clip_cache.CacheError, match=r"No space left on device.*what was finished is kept: make room"):
         run(tmp_path / "cache", one.folder)
     assert {clip.recording for clip in clip_cache.open(tmp_path / "cache")} == {"a"}
+
+
+@pytest.mark.parametrize(("commit_s", "work_s"), [(0.01, 1.0), (0.05, 1.0), (30.0, 600.0)])
+def test_commits_never_take_more_than_a_small_share_of_the_time(commit_s: float, work_s: float) -> None:
+    assert work_until_commit_s(commit_s) == work_s
 
 
 def test_recordings_that_are_now_skipped_leave_the_cache(one, tmp_path: Path) -> None:
