@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def write_recording(
     intact: np.ndarray | None = None,
 ) -> None:
     """One recording of the given clips, as the preprocess stage would write it."""
-    n, channels = len(clips) * N_FRAMES, clips[0]["frames"].shape[-1]
+    edges = np.cumsum([0, *(len(clip["labels"]) for clip in clips)]).tolist()
+    n, channels = edges[-1], clips[0]["frames"].shape[-1]
     writer = cache.writer(name)
     if frames:
         writer.append_frames(np.concatenate([clip["frames"] for clip in clips]))
@@ -65,9 +67,7 @@ def write_recording(
         decoder="pyav" if frames else None,
         keypoint_names=keypoint_names,
         class_names=class_names,
-        clips=tuple(
-            ClipRows(i + 1, i * N_FRAMES, (i + 1) * N_FRAMES, i * N_FRAMES, crop_start) for i in range(len(clips))
-        ),
+        clips=tuple(ClipRows(i + 1, start, stop, start, crop_start) for i, (start, stop) in enumerate(pairwise(edges))),
         fingerprints={array: f"{name}-{array}-{version}" for array in ("frames", "keypoints", "labels")},
         settings={"img_size": SIDE, "trial_frames": N_FRAMES, "min_frames": N_FRAMES, "crops": ""},
     )

@@ -5,6 +5,7 @@ A process by itself is a world of one, in which nothing is sent and nothing wait
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,9 +126,12 @@ class Ranks:
         """
         if self.size == 1:
             return network
-        # Its buffers are found before training: no batch normalisation learns here (see `backbones`).
-        options: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": some_idle}
-        return nn.parallel.DistributedDataParallel(network, **options)
+        engine = nn.parallel.DistributedDataParallel
+        options = {"find_unused_parameters": some_idle}
+        if "forward_sync_buffers" in inspect.signature(engine).parameters:  # not in older torch
+            # Buffers stay as they are: no batch normalisation learns here (see `backbones`).
+            options["forward_sync_buffers"] = False
+        return engine(network, **options)
 
 
 ALONE = Ranks()
