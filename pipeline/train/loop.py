@@ -69,7 +69,6 @@ class Loop:
         self.network = Network(data.network_config).to(self.device)
         tracks = [(clip.xy, clip.visible) for clip in data.train.data]
         self.network.fit(tracks, [clip.when for clip in data.train.data])
-        self.learner: torch.nn.Module = self.network
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
@@ -85,9 +84,6 @@ class Loop:
     def run(self, followers: Followers) -> None:
         """The epochs that are left, each told to the followers and saved."""
         epochs = self.settings.epochs
-        # A pretrained encoder may have weights that its features do not depend on.
-        some_idle = self.settings.freeze_encoder_epochs > 0 or self.settings.encoder not in ("cnn", "none")
-        self.learner = self.ranks.averaging(self.network, some_idle=some_idle)
         self.progress("epochs", len(self.history), epochs)
         while len(self.history) < epochs and not self.stopping.should_stop:
             with threads_for(self.network):
@@ -140,6 +136,8 @@ class Loop:
         self.network.train()
         if self.network.encoder is not None:
             freeze(self.network.encoder, epoch < settings.freeze_encoder_epochs)
+        # Made anew in every epoch, since which weights learn may have changed. Some of Hugging Face's are never used.
+        learner = self.ranks.averaging(self.network, some_idle=settings.encoder.startswith("hf:"))
         total = torch.zeros((), device=self.device)
         stream = Stream(
             data.train.clips, data.train.data, [windows[place] for places in shown for place in places],
@@ -150,7 +148,7 @@ class Loop:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
                 seeds = [_mix(settings.seed, epoch, place) for place in shown[step]]
-                loss = self._loss(batch, seeds, counts=bool(own[step]))
+                loss = self._loss(learner, batch, seeds, counts=bool(own[step]))
                 self._update(loss, epoch, step)
                 if self.average:
                     update_average(self.average, self.network, ema_decay_at(epoch * steps + step, settings.ema_decay))
@@ -162,13 +160,13 @@ class Loop:
         self.trace = None
         return float(self.ranks.mean(total)) / steps, stream.waited_s
 
-    def _loss(self, batch: Batch, seeds: list[int], *, counts: bool) -> torch.Tensor:
+    def _loss(self, learner: torch.nn.Module, batch: Batch, seeds: list[int], *, counts: bool) -> torch.Tensor:
         """What to make smaller: of this rank's samples, so that the mean over the ranks is that of the whole batch."""
         seen = augment(batch, self.settings, seeds, self.flips, self.animals)
         # Without the keypoints' jitter, in which the picture would tremble.
         view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
         with _autocast(self.device, self.settings.amp):
-            output = self.learner(
+            output = learner(
                 seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
             )
         target = seen if counts else losses.counting_nothing(seen)

@@ -122,12 +122,12 @@ class Ranks:
     def averaging(self, network: nn.Module, *, some_idle: bool) -> nn.Module:
         """The network, whose gradients will be the means over all ranks. Its weights become those of the first rank.
 
-        some_idle: some weights are not used, or do not learn, in all steps.
+        Weights that do not learn when it is made must not begin to. some_idle: some that could learn are never used.
         """
         if self.size == 1:
             return network
         engine = nn.parallel.DistributedDataParallel
-        options = {"find_unused_parameters": some_idle}
+        options: dict[str, Any] = {"find_unused_parameters": some_idle}
         if "forward_sync_buffers" in inspect.signature(engine).parameters:  # not in older torch
             # Buffers stay as they are: no batch normalisation learns here (see `backbones`).
             options["forward_sync_buffers"] = False

@@ -36,12 +36,31 @@ TIMES = ["seconds", "waited_s"]
 GUARD_S = 280
 
 
-# What `pipeline train` does, without the scores, pictures and report after it.
+# What ranks tell each other; then what `pipeline train` does, without the scores, pictures and report after it.
 RESUME = """
 import sys
 from pathlib import Path
 from pipeline.settings import TrainSettings
 from pipeline.train import stage
+from pipeline.train.ranks import world
+
+def fails_on(*failing):
+    if ranks.rank in failing:
+        raise KeyError(f"of {ranks.rank}")
+    return ranks.rank
+
+def tried(ask, act):
+    try:
+        return ask(act)
+    except Exception as error:
+        return type(error).__name__ + str(error)[:6]
+
+with world("cpu") as ranks:
+    whos = ((), (0,), (1,), (0, 1))
+    heard = [tried(ask, lambda: fails_on(*who)) for ask in (ranks.first, ranks.each) for who in whos]
+    for line in ranks.gather(heard):
+        print(line)
+
 settings = TrainSettings(**eval(sys.argv[3]))
 stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), resume=True)
 """
@@ -159,41 +178,32 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     arguments = [uneven_cache, tmp_path / "more", repr(vars(longer))]
     done = torchrun(*arguments, program=(str(tmp_path / "resume.py"),))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines().count("[info] goes on after epoch 2") == 1
+    lines = done.stdout.splitlines()
+    alone_failed, elsewhere = "KeyError'of 0'", "ElsewhereErroranothe"
+    assert lines[:2] == [
+        str([0, alone_failed, 0, alone_failed, 0, alone_failed, elsewhere, alone_failed]),
+        str([0, elsewhere, 0, elsewhere, 1, elsewhere, "KeyError'of 1'", elsewhere]),
+    ]
+    assert lines.count("[info] goes on after epoch 2") == 1
     assert_same_history(tmp_path / "one", tmp_path / "more")
 
 
-def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-
-
-def test_a_rank_that_fails_amid_an_epoch_ends_all(
-    uneven_cache: Path, settings: TrainSettings, alone: Path, tmp_path: Path
-) -> None:
-    cache = shutil.copytree(uneven_cache, tmp_path / "cache")
-    held_in = pd.read_csv(alone / "split.csv").query("part == 'train'")["recording"].iloc[0]
-    for chunk in (cache / "recordings").glob(f"{held_in}*/frames/c/**/*"):
-        if chunk.is_file():
-            chunk.write_bytes(b"damaged")
-    done = torchrun("train", "--cache", cache, "--out", tmp_path / "run", "--keep", "disk", *flags_of(settings))
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr.split("ChildFailedError")[0].split("torch/distributed/run.py")[0]
-    assert any(held_in in line for line in errors(done)), done.stderr
-    assert not (tmp_path / "run" / LAST).exists()
-
-
-def test_what_one_rank_alone_finds_wrong_is_said_with_its_number(
+def test_a_rank_that_fails_amid_an_epoch_ends_all_and_is_named(
     uneven_cache: Path, settings: TrainSettings, tmp_path: Path
 ) -> None:
-    """A cache that the second machine does not see."""
+    """The second rank sees a copy of the cache whose frames cannot be read."""
     (tmp_path / "cache0").symlink_to(uneven_cache)
+    shutil.copytree(uneven_cache, tmp_path / "cache1")
+    for chunk in (tmp_path / "cache1").glob("recordings/*/frames/c/**/0"):
+        if chunk.is_file():
+            chunk.write_bytes(b"damaged")
     command = f'exec "{sys.executable}" -m pipeline train --cache "{tmp_path}/cache$RANK" --out "{tmp_path}/run" "$@"'
-    done = torchrun("sh", "-c", command, "sh", *flags_of(settings), program=("--no-python",))
+    done = torchrun("sh", "-c", command, "sh", "--keep", "disk", *flags_of(settings), program=("--no-python",))
     assert done.returncode != 0
-    assert errors(done) == [
-        f"error: rank 1: {tmp_path}/cache1: no cache there (cache.json is missing); preprocess makes one"
-    ]
-    assert not (tmp_path / "run").exists()
+    (said,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert said.startswith(f"error: rank 1: {tmp_path / 'cache1'}")
+    assert done.stderr.count("Traceback") == 1  # that of torchrun's own report
+    assert not (tmp_path / "run" / LAST).exists()
 
 
 @pytest.mark.parametrize(
