@@ -7,10 +7,11 @@ fault (each is listed with its reason); 4 (status, --dry-run) something is not u
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline import torchrun
 from pipeline.export.command import export
 from pipeline.flags import with_settings
 from pipeline.options import (
@@ -56,6 +57,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Mouse paw behaviour in every frame, from video and DeepLabCut keypoints.",
 )
+
+
+@app.callback()
+def _before(context: typer.Context) -> None:
+    if context.invoked_subcommand != "train":
+        torchrun.refuse(str(context.invoked_subcommand))
 
 
 def _settings(stage: type, config: Folder, flags: dict[str, Any]) -> Any:
@@ -316,17 +323,22 @@ def demo(
 def main() -> None:
     """The console script: our own errors are one line on stderr, never a traceback."""
     try:
-        app()
+        with torchrun.quiet():
+            app()
     except SystemExit as done:  # typer turns Ctrl-C into an exit code
-        if done.code == 130:
+        if done.code == 130 and torchrun.place().rank == 0:
             without = " (without --force)" if "--force" in sys.argv else ""
             print(f"interrupted; the same command{without} goes on from here", file=sys.stderr)
         raise
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _fail(error, 1)
     except ValueError as error:
         if type(error).__module__.split(".")[0] not in {"cache", "pipeline"}:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, SettingsError) else 1) from None
+        _fail(error, 2 if isinstance(error, SettingsError) else 1)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    if text := torchrun.told(error):
+        print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(code) from None

@@ -14,6 +14,7 @@ from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
 from pipeline.machine import LOWER, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.torchrun import place
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import RECORD, write_text
 
@@ -152,6 +153,8 @@ def train(settings: TrainSettings, *, cache: Place, out: Path, how: HowToTrain) 
 
     with progress_bar() as progress:
         outcome = stage.train(settings, cache=cache, out=out, **vars(how), say=say, progress=progress)
+    if place().rank:
+        return DONE  # the first rank alone scores, and writes
     say(f"Best epoch {outcome.best_epoch}: {outcome.best}")
     fresh = outcome.state == "fresh"
     if not outcome.held_out:

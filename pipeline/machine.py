@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.torchrun import place
+
 # Of a control group: its limit, what it uses, and in memory.stat what of that the system gives back when asked.
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
@@ -43,13 +45,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; ranks of one training on this machine have a part each."""
+    all_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, all_cores // place().local_size)
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take, also where a batch system allows it less than the machine has."""
-    return min([psutil.virtual_memory().available, *_left(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+    """Bytes that this process may still take, also where a batch system allows it less than the machine has.
+
+    Ranks of one training on this machine have a part each.
+    """
+    free = min([psutil.virtual_memory().available, *_left(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+    return free // place().local_size
 
 
 def _left(membership: Path, root: Path) -> Iterator[int]:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import patch
@@ -58,7 +59,8 @@ def write_recording(
     intact: np.ndarray | None = None,
 ) -> None:
     """One recording of the given clips, as the preprocess stage would write it."""
-    n, channels = len(clips) * N_FRAMES, clips[0]["frames"].shape[-1]
+    edges = np.cumsum([0, *(len(clip["labels"]) for clip in clips)]).tolist()
+    n, channels = edges[-1], clips[0]["frames"].shape[-1]
     writer = cache.writer(name)
     if frames:
         writer.append_frames(np.concatenate([clip["frames"] for clip in clips]))
@@ -72,9 +74,7 @@ def write_recording(
         decoder="pyav" if frames else None,
         keypoint_names=keypoint_names,
         class_names=class_names,
-        clips=tuple(
-            ClipRows(i + 1, i * N_FRAMES, (i + 1) * N_FRAMES, i * N_FRAMES, crop_start) for i in range(len(clips))
-        ),
+        clips=tuple(ClipRows(i + 1, start, stop, start, crop_start) for i, (start, stop) in enumerate(pairwise(edges))),
         fingerprints={array: f"{name}-{array}-{version}" for array in ("frames", "keypoints", "labels")},
         settings={"img_size": SIDE, "trial_frames": N_FRAMES, "min_frames": N_FRAMES, "crops": ""},
     )

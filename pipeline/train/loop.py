@@ -21,18 +21,19 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.animals import animals
 from pipeline.model.encoder import freeze
-from pipeline.model.infer import pick_device
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import augment, flip_pairs
+from pipeline.train.batch import Batch
 from pipeline.train.data import Part, TrainingData, keep_frames
 from pipeline.train.epoch_report import epoch_lines, history_row
 from pipeline.train.followers import Followers
 from pipeline.train.metrics import Scores
 from pipeline.train.profile import STEPS, traced
+from pipeline.train.ranks import ALONE, Ranks
 from pipeline.train.run_folder import BEST, HISTORY, LAST, write_text
 from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
 from pipeline.train.stream import Stream
@@ -58,9 +59,11 @@ class Loop:
         progress: Bar,
         keep: Keep,
         trace: Path | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.out, self.say, self.progress, self.trace = settings, out, say, progress, trace
-        self.device = pick_device(settings.device)
+        self.ranks = ranks
+        self.device = ranks.device(settings.device)
         self.data = data = keep_frames(data, keep, self.device, say)
         torch.manual_seed(settings.seed)
         self.network = Network(data.network_config).to(self.device)
@@ -86,7 +89,8 @@ class Loop:
             with threads_for(self.network):
                 row, on_val, better = self._epoch(len(self.history))
             self.history.append(row)
-            write_text(self.out / HISTORY, pd.DataFrame(self.history).to_csv(index=False))
+            if self.ranks.leads:
+                write_text(self.out / HISTORY, pd.DataFrame(self.history).to_csv(index=False))
             # Before it is saved: an epoch that a kill takes is made again, and told of again in its place.
             followers.epoch(row, on_val, better=better)
             self._save()
@@ -125,28 +129,26 @@ class Loop:
             labelled_only=not self.learns_keypoints,
         )  # fmt: skip
         steps = math.ceil(len(windows) / settings.batch_size)
-        torch.manual_seed(_mix(settings.seed, epoch))  # dropout
+        own = self.ranks.deal(len(windows), settings.batch_size)
+        # A rank for which the last batch has no window looks at that batch's first, to keep step with the others.
+        shown = [list(places) or [step * settings.batch_size] for step, places in enumerate(own)]
+        torch.manual_seed(_mix(settings.seed, epoch, *([] if self.ranks.leads else [self.ranks.rank])))  # dropout
         self.network.train()
         if self.network.encoder is not None:
             freeze(self.network.encoder, epoch < settings.freeze_encoder_epochs)
+        # Made anew in every epoch, since which weights learn may have changed. Some of Hugging Face's are never used.
+        learner = self.ranks.averaging(self.network, some_idle=settings.encoder.startswith("hf:"))
         total = torch.zeros((), device=self.device)
-        with_frames = self.network.encoder is not None
         stream = Stream(
-            data.train.clips, data.train.data, windows, settings.batch_size, self.device, with_frames=with_frames
-        )
+            data.train.clips, data.train.data, [windows[place] for places in shown for place in places],
+            len(shown[0]), self.device, with_frames=self.network.encoder is not None,
+        )  # fmt: skip
         with stream, traced(self.trace, self.device) as step_done:
             for step, batch in enumerate(stream):
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr_at(epoch * steps + step, steps, settings, self.plateau.scale)
-                seeds = [_mix(settings.seed, epoch, step * settings.batch_size + i) for i in range(len(batch))]
-                seen = augment(batch, settings, seeds, self.flips, self.animals)
-                # Without the keypoints' jitter, in which the picture would tremble.
-                view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
-                with _autocast(self.device, settings.amp):
-                    output = self.network(
-                        seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
-                    )
-                loss = losses.total(output, seen, self.class_weights_N, settings).total
+                seeds = [_mix(settings.seed, epoch, place) for place in shown[step]]
+                loss = self._loss(learner, batch, seeds, counts=bool(own[step]))
                 self._update(loss, epoch, step)
                 if self.average:
                     update_average(self.average, self.network, ema_decay_at(epoch * steps + step, settings.ema_decay))
@@ -156,7 +158,19 @@ class Loop:
         if self.trace and self.trace.exists():
             self.say(f"[info] trace of {STEPS} steps: {self.trace} (open it in Perfetto or chrome://tracing)")
         self.trace = None
-        return float(total) / steps, stream.waited_s
+        return float(self.ranks.mean(total)) / steps, stream.waited_s
+
+    def _loss(self, learner: torch.nn.Module, batch: Batch, seeds: list[int], *, counts: bool) -> torch.Tensor:
+        """What to make smaller: of this rank's samples, so that the mean over the ranks is that of the whole batch."""
+        seen = augment(batch, self.settings, seeds, self.flips, self.animals)
+        # Without the keypoints' jitter, in which the picture would tremble.
+        view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
+        with _autocast(self.device, self.settings.amp):
+            output = learner(
+                seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
+            )
+        target = seen if counts else losses.counting_nothing(seen)
+        return losses.total(output, target, self.class_weights_N, self.settings, self.ranks.mean).total
 
     def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -165,13 +179,15 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), largest)
         # Checked here, before the weights are touched: they stay those of the last good step.
         if not torch.isfinite(norm):
-            raise TrainingError(_diverged(epoch, step))
+            raise self.ranks.alike(TrainingError(_diverged(epoch, step)))
         self.optimizer.step()
 
     def _evaluate(self, network: Network, part: Part) -> Evaluation:
-        return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings)
+        return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings, self.ranks)
 
     def _save_best(self, network: Network, epoch: int, scores: Scores) -> None:
+        if not self.ranks.leads:
+            return
         path = self.out / BEST
         content = self._trained(network).as_dict()
         checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
@@ -181,6 +197,8 @@ class Loop:
         self.say(f"[info] {why} saved: {path}")
 
     def _save(self) -> None:
+        if not self.ranks.leads:
+            return
         state = {
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),

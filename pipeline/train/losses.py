@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
 
+from cache.clip import UNLABELLED
 from pipeline.model.network import Output
 from pipeline.model.view import View
 from pipeline.settings import TrainSettings
@@ -39,18 +41,32 @@ class Losses:
     tmse: torch.Tensor
 
 
-def total(output: Output, target: Augmented, class_weights_N: torch.Tensor, settings: TrainSettings) -> Losses:
-    """All losses of one batch; kp is 0 without a keypoint head."""
+def total(
+    output: Output,
+    target: Augmented,
+    class_weights_N: torch.Tensor,
+    settings: TrainSettings,
+    over_ranks: Callable[[torch.Tensor], torch.Tensor] = lambda weights: weights,
+) -> Losses:
+    """All losses of one batch; kp is 0 without a keypoint head.
+
+    over_ranks: where the batch is one rank's part of a larger one, gives the mean over the ranks of the weights (4,)
+    that the losses are divided by. The mean over the ranks of each loss, and of its gradient, is then that of the
+    larger batch.
+    """
     stages = (*output.unrefined, output.logits_BTN)
     gamma, smoothing = settings.focal_gamma, settings.label_smoothing
-    action = _mean([action_loss(logits, target.labels, class_weights_N, gamma, smoothing) for logits in stages])
-    smooth = _mean([smoothness(logits, target.valid) for logits in stages])
-    tmse = _mean([truncated_mse(logits, target.valid) for logits in stages])
+    xy_seen, seen = _seen_by(output.view, target.xy_target, target.visible)
+    weights = (_frame_weights(target.labels, class_weights_N), _pairs(target.valid), target.visible, seen)
+    frames, pairs, points, seen_points = over_ranks(torch.stack([weight.sum().float() for weight in weights])).unbind()
+    action = _mean([action_loss(logits, target.labels, class_weights_N, gamma, smoothing, frames) for logits in stages])
+    smooth = _mean([smoothness(logits, target.valid, pairs) for logits in stages])
+    tmse = _mean([truncated_mse(logits, target.valid, pairs) for logits in stages])
     kp = heat = torch.zeros_like(action)
     if output.xy_BTK2 is not None:
-        kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible)
+        kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible, points)
     if output.log_heat_BTKHW is not None:
-        heat = heat_loss(output.log_heat_BTKHW, *_seen_by(output.view, target.xy_target, target.visible))
+        heat = heat_loss(output.log_heat_BTKHW, xy_seen, seen, seen_points)
     total = action + settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
     total = total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
     return Losses(total, action, kp, heat, smooth, tmse)
@@ -64,38 +80,64 @@ def _seen_by(view: View | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor
     return xy_BTK2, visible_BTK & ((xy_BTK2 >= 0) & (xy_BTK2 <= 1)).all(-1)
 
 
+def counting_nothing(target: Augmented) -> Augmented:
+    """The same samples, of which no frame, pair of frames or keypoint counts: all losses and gradients are 0."""
+    nowhere = torch.zeros_like(target.valid)
+    labels = torch.full_like(target.labels, UNLABELLED)
+    return replace(target, labels=labels, valid=nowhere, visible=torch.zeros_like(target.visible))
+
+
 def _mean(of_stages: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(of_stages).mean()
 
 
+def _mean_over(values: torch.Tensor, weights: torch.Tensor, divisor: torch.Tensor | None) -> torch.Tensor:
+    """The weighted mean, 0 if all weights are. divisor: what to divide by; None: the sum of the weights."""
+    divisor = weights.sum().to(values.dtype) if divisor is None else divisor
+    return (values * weights).sum() / divisor.clamp(min=1e-12)
+
+
+def _frame_weights(labels_BT: torch.Tensor, class_weights_N: torch.Tensor) -> torch.Tensor:
+    """That of its class for each labelled frame, 0 for the others."""
+    return class_weights_N[labels_BT.clamp(min=0)] * (labels_BT >= 0)
+
+
+def _pairs(valid_BT: torch.Tensor) -> torch.Tensor:
+    """(B,T-1): which two valid frames follow each other."""
+    return valid_BT[:, 1:] & valid_BT[:, :-1]
+
+
 def action_loss(
-    logits_BTN: torch.Tensor, labels_BT: torch.Tensor, class_weights_N: torch.Tensor, gamma: float, smoothing: float
+    logits_BTN: torch.Tensor,
+    labels_BT: torch.Tensor,
+    class_weights_N: torch.Tensor,
+    gamma: float,
+    smoothing: float,
+    divisor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Focal cross-entropy with smoothed labels, mean over the labelled frames weighted by their class.
 
     A frame's loss is (1 - p)^gamma * ((1 - s) * -log p + s * mean over classes of -log p_n), p the probability of its
     own class: Lin et al. 2017, https://arxiv.org/abs/1708.02002, with the smoothed cross-entropy for the plain one.
-    labels: -1 is not labelled and counts nowhere; 0 if no frame is labelled.
+    labels: -1 is not labelled and counts nowhere; 0 if no frame is labelled. divisor, here and below: see `_mean_over`.
     """
     log_p_BTN = F.log_softmax(logits_BTN, -1)
-    labelled_BT = labels_BT >= 0
-    own_BT = labels_BT.clamp(min=0)
-    log_p_BT = log_p_BTN.gather(-1, own_BT[..., None])[..., 0]
+    log_p_BT = log_p_BTN.gather(-1, labels_BT.clamp(min=0)[..., None])[..., 0]
     entropy_BT = -(1 - smoothing) * log_p_BT - smoothing * log_p_BTN.mean(-1)
     # The power's slope at 0 is infinite for gamma < 1, and p reaches 1 in float32.
     focal_BT = (1 - log_p_BT.exp()).clamp(min=1e-6) ** gamma * entropy_BT
-    weight_BT = class_weights_N[own_BT] * labelled_BT
-    return (focal_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1e-12)
+    return _mean_over(focal_BT, _frame_weights(labels_BT, class_weights_N), divisor)
 
 
-def smoothness(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Tensor:
+def smoothness(logits_BTN: torch.Tensor, valid_BT: torch.Tensor, divisor: torch.Tensor | None = None) -> torch.Tensor:
     """Mean absolute change of the logits from one valid frame to the next; 0 if no two follow each other."""
     change_BTN = (logits_BTN[:, 1:] - logits_BTN[:, :-1]).abs()
-    both_BT = (valid_BT[:, 1:] & valid_BT[:, :-1]).to(change_BTN.dtype)
-    return (change_BTN.mean(-1) * both_BT).sum() / both_BT.sum().clamp(min=1)
+    return _mean_over(change_BTN.mean(-1), _pairs(valid_BT), divisor)
 
 
-def truncated_mse(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Tensor:
+def truncated_mse(
+    logits_BTN: torch.Tensor, valid_BT: torch.Tensor, divisor: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean squared change of the log-probabilities from one valid frame to the next, each change at most TMSE_LARGEST.
 
     The smoothing loss of MS-TCN (Farha and Gall 2019, https://arxiv.org/abs/1903.01945): a change of behaviour costs
@@ -103,17 +145,20 @@ def truncated_mse(logits_BTN: torch.Tensor, valid_BT: torch.Tensor) -> torch.Ten
     """
     log_p_BTN = F.log_softmax(logits_BTN, -1)
     change_BTN = (log_p_BTN[:, 1:] - log_p_BTN[:, :-1].detach()).abs().clamp(max=TMSE_LARGEST)
-    both_BT = (valid_BT[:, 1:] & valid_BT[:, :-1]).to(change_BTN.dtype)
-    return (change_BTN.square().mean(-1) * both_BT).sum() / both_BT.sum().clamp(min=1)
+    return _mean_over(change_BTN.square().mean(-1), _pairs(valid_BT), divisor)
 
 
-def keypoint_loss(xy_hat_BTK2: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> torch.Tensor:
+def keypoint_loss(
+    xy_hat_BTK2: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, divisor: torch.Tensor | None = None
+) -> torch.Tensor:
     """SmoothL1 with KEYPOINT_BETA, mean over the coordinates of visible keypoints; 0 if none is visible."""
     error_BTK = F.smooth_l1_loss(xy_hat_BTK2, xy_BTK2, reduction="none", beta=KEYPOINT_BETA).mean(-1)
-    return (error_BTK * visible_BTK).sum() / visible_BTK.sum().clamp(min=1)
+    return _mean_over(error_BTK, visible_BTK, divisor)
 
 
-def heat_loss(log_heat_BTKHW: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> torch.Tensor:
+def heat_loss(
+    log_heat_BTKHW: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, divisor: torch.Tensor | None = None
+) -> torch.Tensor:
     """Cross-entropy of heat maps against a Gaussian about each visible keypoint, mean over these; 0 if there are none.
 
     Places alone may be right by a wide and lopsided attention, which fits the animals trained on and no others.
@@ -123,7 +168,7 @@ def heat_loss(log_heat_BTKHW: torch.Tensor, xy_BTK2: torch.Tensor, visible_BTK: 
     column_BTKW, row_BTKH = (_bump(xy_BTK2[..., axis], n) for axis, n in ((0, W), (1, H)))
     along_x_BTKH = (log_heat_BTKHW @ column_BTKW[..., None])[..., 0]
     entropy_BTK = -(along_x_BTKH * row_BTKH).sum(-1)
-    return (entropy_BTK * visible_BTK).sum() / visible_BTK.sum().clamp(min=1)
+    return _mean_over(entropy_BTK, visible_BTK, divisor)
 
 
 def _bump(at: torch.Tensor, n: int) -> torch.Tensor:

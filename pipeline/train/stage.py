@@ -15,11 +15,12 @@ from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import parse_list
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
-from pipeline.train.data import check_settings, prepare
+from pipeline.train.data import TrainingData, check_settings, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
 from pipeline.train.loop import Loop, Say
 from pipeline.train.profile import TRACE
+from pipeline.train.ranks import check_ranks, world
 from pipeline.train.run_folder import (
     BEST,
     SPLIT,
@@ -29,7 +30,7 @@ from pipeline.train.run_folder import (
     is_up_to_date,
     write_record,
 )
-from pipeline.train.split import read_split, save_split
+from pipeline.train.split import Split, read_split, save_split
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
 TRAIN_VERSION = 3
@@ -67,31 +68,49 @@ def train(
     An up-to-date run is left alone, an interrupted one goes on where it was; a run of other settings or data is moved
     to OUT.old-N first. keep: where frames stay between epochs; profile: trace some steps of the first epoch that is
     trained, into OUT/profile.json; follow: what is told of every epoch. None of the three changes what is learned.
+    Under torchrun the ranks share each batch; the first one alone speaks, and writes what is in `out`.
     Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
     """
-    check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
-    check_follow(follow)
-    clips = clip_cache.open(cache)
-    record = _record(settings, clips)
-    if not force and is_up_to_date(out, record):
-        say(f"[info] {out} is up to date (--force trains anew)")
-        return _outcome("fresh", out)
-    data = prepare(clips, settings, say)
-    trace = out / TRACE if profile else None
-    # Before a run is moved: a wrong --encoder or --device is found here.
-    loop = Loop(settings, data, out, say, progress or Bar(), keep, trace)
+    check_ranks(settings.batch_size)
+    with world(settings.device) as ranks:
+        if not ranks.leads:
+            say, progress, follow, profile = _unheard, None, NOBODY, False
+        ranks.first(lambda: check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force))
+        ranks.first(lambda: check_follow(follow))
+        clips = ranks.each(lambda: clip_cache.open(cache))
+        record = ranks.first(lambda: _record(settings, clips))
+        if not force and ranks.first(lambda: is_up_to_date(out, record)):
+            say(f"[info] {out} is up to date (--force trains anew)")
+            return ranks.first(lambda: _outcome("fresh", out))
+        data = ranks.each(lambda: prepare(clips, settings, say))
+        trace = out / TRACE if profile else None
+        # Before a run is moved: a wrong --encoder or --device is found here.
+        loop = ranks.each(lambda: Loop(settings, data, out, say, progress or Bar(), keep, trace, ranks))
+        if ranks.first(lambda: _begin(out, record, data.split, resume=resume, force=force, say=say)):
+            ranks.each(loop.load)
+        run = Followed(out, record.settings, data.merge.names, data.val.clips, tuple(loop.history))
+        with followers(follow, run, say) as told:
+            loop.run(told)
+        return ranks.first(lambda: _finish(settings, loop.data, out, record, say))
+
+
+def _begin(out: Path, record: RunRecord, split: Split, *, resume: bool, force: bool, say: Say) -> bool:
+    """Makes the folder ready, and says whether the run in it is gone on with."""
     going_on = goes_on(out, record, resume=resume, force=force, say=say)
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, record)
-    save_split(data.split, out / SPLIT)
-    if going_on:
-        loop.load()
-    run = Followed(out, record.settings, data.merge.names, data.val.clips, tuple(loop.history))
-    with followers(follow, run, say) as told:
-        loop.run(told)
-    decide_run(settings, loop.data, out / BEST, say)
+    save_split(split, out / SPLIT)
+    return going_on
+
+
+def _finish(settings: TrainSettings, data: TrainingData, out: Path, record: RunRecord, say: Say) -> Outcome:
+    decide_run(settings, data, out / BEST, say)
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
+
+
+def _unheard(line: str) -> None:
+    """What the ranks but the first say."""
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pipeline.train.augment import Augmented
 from pipeline.train.data import Part
 from pipeline.train.keep import fetched
 from pipeline.train.metrics import Scores, TrialResult, score
+from pipeline.train.ranks import ALONE, Ranks
 from pipeline.train.windows import tiles
 
 
@@ -29,7 +30,7 @@ class Evaluation:
 
     kp_loss: NaN for a network that places no keypoints. cross_entropy: the plain one, without class weights, smoothing
     and focal term, to compare runs of other settings by. logits: (T,N) float32 of each trial. waited_s: seconds in
-    which the network waited for frames.
+    which the network waited for frames. Of several ranks only the first has trials and logits, and waited_s is its.
     """
 
     loss: float
@@ -48,23 +49,46 @@ def evaluate(
     class_names: tuple[str, ...],
     class_weights_N: torch.Tensor,
     settings: TrainSettings,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """Train and validation figures both come from here, so that their gap means something; NaN for no clips."""
+    """Train and validation figures both come from here, so that their gap means something; NaN for no clips.
+
+    Each of several ranks looks at some of the clips.
+    """
     if not part.clips:
         return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], [], 0.0)
     network.eval()
     waits: list[float] = []
-    clips = part.clips if network.encoder is None else fetched(part.clips)
-    outputs = []
+    chosen = ranks.share([len(clip) for clip in part.clips])
+    clips = [part.clips[i] for i in chosen]
+    own: dict[int, Output] = {}
     started = time.perf_counter()
-    for clip, data in zip(clips, part.data, strict=True):
+    for i, clip in zip(chosen, clips if network.encoder is None else fetched(clips), strict=True):
         waits.append(time.perf_counter() - started)
-        tiled = tiles(len(clip), settings.val_T)
-        outputs.append(infer(network, clip, data.xy, data.visible, tiled, waits.append, data.when))
+        data = part.data[i]
+        own[i] = infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append, data.when)
         started = time.perf_counter()
+    parts = ranks.gather(own)
+
+    def scored() -> Evaluation:
+        found = {i: output for outputs in parts for i, output in outputs.items()}
+        outputs = [found[i] for i in range(len(part.clips))]
+        evaluation = _scored(outputs, part, class_names, class_weights_N.cpu(), settings, sum(waits))
+        return evaluation if network.keypoints is not None else replace(evaluation, kp_loss=math.nan)
+
+    return ranks.first(scored, lambda evaluation: replace(evaluation, trials=[], logits=[]))
+
+
+def _scored(
+    outputs: list[Output],
+    part: Part,
+    class_names: tuple[str, ...],
+    class_weights_N: torch.Tensor,
+    settings: TrainSettings,
+    waited_s: float,
+) -> Evaluation:
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
-    found = _losses(outputs, part, class_weights_N.cpu(), settings)
-    kp_loss = math.nan if network.keypoints is None else float(found.kp)
+    found = _losses(outputs, part, class_weights_N, settings)
     plain = losses.action_loss(
         torch.cat([output.logits_BTN for output in outputs]),
         torch.from_numpy(np.concatenate(part.labels)),
@@ -75,12 +99,12 @@ def evaluate(
     return Evaluation(
         loss=float(found.total),
         action_loss=float(found.action),
-        kp_loss=kp_loss,
+        kp_loss=float(found.kp),
         cross_entropy=float(plain),
         scores=score(trials, class_names),
         trials=trials,
         logits=[output.logits_BTN.numpy() for output in outputs],
-        waited_s=sum(waits),
+        waited_s=waited_s,
     )
 
 
