@@ -48,7 +48,11 @@ class Bucket:
         if holds_foreign(self.path, self.recordings.folders):
             raise CacheError(f"{self.path}: holds {index.RECORDINGS}/ that is not a cache's; use another address")
         if self._lease.take():
-            self._fence()
+            try:
+                self._fence()
+            except BaseException:
+                self._lease.give_back()
+                raise
 
     def release(self) -> None:
         self._lease.give_back()
@@ -86,12 +90,8 @@ class Bucket:
         return set(self._names)
 
     def by_age(self, names: Iterable[str]) -> list[str]:
-        found = []
-        for name in names:
-            with suppress(CacheError, FileNotFoundError):  # a half of one: nothing names it, and it will be deleted
-                if (age := _age_if_whole(self.recordings / name)) is not None:
-                    found.append((age, name))
-        return [name for _, name in sorted(found)]
+        ages = {name: _age_if_whole(self.recordings / name) for name in names}
+        return [name for age, name in sorted((age, name) for name, age in ages.items() if age is not None)]
 
     def settle(self, finished: Finished, retired: set[str]) -> str:
         self._names.add(finished.path.name)
@@ -107,6 +107,7 @@ class Bucket:
 
 
 def _age_if_whole(recording: Remote) -> datetime | None:
+    """When it was made whole; None for a half of one, which nothing names and the next commit deletes."""
     try:
         _, _, modified = (recording / LAST).read_tagged()
         return modified if ZarrReader(recording).is_whole() else None

@@ -50,7 +50,7 @@ def _prepared(copy: Path, cache_url: str) -> Path:
 
 
 def _fetch(remote: Remote, path: Path, partial: Path) -> None:
-    """Beside, and then moved into place. Threads wait for one another; two processes both fetch it, at no harm."""
+    """Beside, and then moved into place. Threads wait for one another; two processes both fetch it, harmlessly."""
     if path.exists():
         return
     with _guard:

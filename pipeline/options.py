@@ -1,17 +1,18 @@
 """Options that several commands share, as typer reads them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from cache.clip import CacheError
-from cache.remote import Place, place
 from pipeline.cluster import Cluster
 from pipeline.machine import cores
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep
 from pipeline.settings_file import read_slurm
+
+if TYPE_CHECKING:
+    from cache import Place
 
 Folder = Optional[Path]  # noqa: UP045
 VideosOption = Annotated[Folder, typer.Option("--videos", help="folder of the videos (DLC tables may lie beside them)")]
@@ -60,7 +61,10 @@ StallOption = Annotated[
 ]
 
 
-def _place(text: Any) -> Place:
+# `cache` is imported where a command runs: it brings zarr, which help needs not wait for.
+def _place(text: Any) -> "Place":
+    from cache import CacheError, place
+
     try:
         return place(text)
     except CacheError as error:
@@ -102,8 +106,10 @@ WandbOption = Annotated[bool, typer.Option("--wandb", help="also send it to Weig
 ForceOption = Annotated[bool, typer.Option("--force", help="train anew even if the run is up to date")]
 
 
-def with_copy(cache: Place, copy: Path | None) -> Place:
+def with_copy(cache: "Place", copy: Path | None) -> "Place":
     """A cache's place, of which copies are kept in `copy`. Raises SettingsError for a cache in a folder."""
+    from cache import CacheError, place
+
     try:
         return cache if copy is None else place(cache, copy.resolve())
     except CacheError as error:

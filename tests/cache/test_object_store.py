@@ -366,3 +366,16 @@ def test_a_new_version_is_not_taken_from_the_copy(s3: S3Server, tmp_path: Path) 
 def test_a_copy_of_a_folder_is_refused(small_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(clip_cache.CacheError, match="is for a cache in an object store"):
         clip_cache.place(small_cache, tmp_path)
+
+
+def test_what_cannot_be_looked_at_now_is_not_taken_for_a_half(s3: S3Server) -> None:
+    place = where("later")
+    writer = clip_cache.create(place)
+    write_recording(writer, "mouse", [small_clip(1)])
+    writer.__exit__(KeyboardInterrupt, None, None)
+    s3.spoil = lambda number, method, key: "403" if key.endswith("frames/zarr.json") else None
+    with pytest.raises(clip_cache.StoreError):
+        clip_cache.create(place)
+    s3.behave()
+    with clip_cache.create(place) as writer:
+        assert list(writer.recordings) == ["mouse"]
