@@ -175,7 +175,7 @@ class Table:
         return tuple(Skip(*triple) for triple in zip(*columns, strict=True) if triple[2] is not None)
 
     def _values(self, number: int) -> dict[str, Any]:
-        """What is said of a recording; what the one before has too is in memory once: that is 1 GB of a million clips."""
+        """What is said of a recording. What the one before has too is in memory once: 1 GB less at a million clips."""
         values = json.loads(self._texts[self._rows[number]].as_py())
         if not isinstance(values, dict):
             raise TypeError("its metadata is not a description")
