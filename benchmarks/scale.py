@@ -4,7 +4,7 @@
 
 Recordings of a few trials each, of which a few are real (see scale_lab.py); the index, seen.json, the names in
 `recordings` and all videos, tables and annotations are there, as many as are asked for. Each step is a process of its
-own. At a million clips: 5 GB on the disk, 2,000,000 inodes, 10 GB of memory. WORK_FOLDER/scale is deleted at the end.
+own. At a million clips: 2,000,000 inodes and 7 GB of memory. WORK_FOLDER/scale is deleted at the end.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def load(lab: Lab) -> None:
     clips = clip_cache.open(lab.cache)
     merge = make_merge(clips.class_names, "auto")
     for share in (4, 2):  # of what was asked for: twice as many, twice as long?
-        some = clips[: len(clips) // share]
+        some = clips[: lab.n_recordings * lab.n_trials // share]
         before = psutil.Process().memory_info().rss
         with timed(f"keypoints and labels of {len(some):,} clips") as say:
             data = load_clips(some, merge, 0.9)
