@@ -114,17 +114,21 @@ def read_format(folder: Place) -> str:
     return str(store)
 
 
-def write_index(folder: Place, index: Index, swap: Callable[[bytes], None], mark: str = "") -> None:
+def write_index(folder: Place, index: Index, swap: Callable[[bytes], None] | None = None, mark: str = "") -> None:
     """Swap index.parquet for this one, which is the moment a change counts, and skipped.csv with it.
 
-    swap: what does it, with the content. mark: what makes that another one although it says the same.
+    swap: what does it, with the content, if not `replace`. mark: what makes that another one although it says the same.
     """
     rows = [row for name, meta in index.recordings.items() for row in _clip_rows(meta, index.files[name])]
     rows += [{"recording": skip.recording, "trial": skip.trial, "reason": skip.reason} for skip in index.skipped]
     schema = _SCHEMA.with_metadata({"retired": json.dumps(index.retired)} | ({"mark": mark} if mark else {}))
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
-    swap(buffer.getvalue().to_pybytes())
+    content = buffer.getvalue().to_pybytes()
+    if swap is None:
+        replace(folder / INDEX_FILE, content)
+    else:
+        swap(content)
     replace(folder / SKIPPED_FILE, _skipped_csv(index.skipped))
 
 
