@@ -2,9 +2,9 @@
 
     python benchmarks/object_store.py WORK_FOLDER [--toy]
 
-Requests are counted by moto's S3 server. It answers too slowly to measure reading by, so the times are against a small
-server in a process of its own, which sends ranges of files and waits for --delays (ms) before each answer, as a network
-does. Everything is on loopback: bandwidth is not what a lab's network has. Prints Markdown.
+Requests are counted by moto's S3 server. It is made for tests and runs in this process, so the times are against a
+small server in a process of its own, which sends ranges of files and waits for --delays (ms) before each answer, as a
+network does. Everything is on loopback: bandwidth is not what a lab's network has. Prints Markdown.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import numpy as np
 from numcodecs import zstd
 
 from cache.clip import CacheError
-from cache.remote import Place, Remote
+from cache.remote import Place, Remote, StoreError
 
 LEVEL = 1  # of zstd: higher ones pack decoded video no better
 _ABSENT = 2**64 - 1  # in a shard's index: there is no such chunk
@@ -72,6 +72,8 @@ def read_layout(path: Place) -> Layout:
         dtype = np.dtype(content["data_type"]).newbyteorder("<")
         if plain and min(rows, chunk) > 0 and tuple(others) == shape[1:] and names in (["bytes"], ["bytes", "zstd"]):
             return Layout(shape, dtype, chunk, rows, sharded, "zstd" in names)
+    except StoreError:
+        raise
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise CacheError(f"{path}: its zarr.json is damaged ({error!r})") from None
     raise CacheError(f"{path}: its chunks or codecs ({', '.join(names)}) are not those of this program")
