@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 
 .PHONY: install demo docs test lint bench bench-quality wheel clean
 
-# The stamp holds the virtual environment that constraints.txt and pyproject.toml ask for.
+# The stamp holds the virtual environment that constraints.txt and pyproject.toml ask for. Modules are compiled when they
+# are first imported: most never are, and compiling all takes twice as long as the rest.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,dev,docs,efficientnet,hf,nwb,s3,sleap,tune,wandb]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster,dev,docs,efficientnet,hf,nwb,s3,sleap,tune,wandb]'
 	touch $@
 
 install: $(VENV)/.installed

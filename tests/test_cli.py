@@ -15,7 +15,7 @@ from pipeline.cli import main
 from pipeline.setting_texts import flag
 from pipeline.settings import PreprocessSettings, TrainSettings
 from tables_lab import random_lab, write_cache
-from tests_support import write_small_cache
+from tests_support import called, write_small_cache
 
 FOLDERS = ["--videos", "--annotations", "--dlc", "--config"]
 CLUSTER_FLAGS = {"--scheduler", "--slurm"}
@@ -45,15 +45,7 @@ FOLLOW_FLAGS = {"--tensorboard", "--wandb"}
 HOW_TO_TRAIN_FLAGS = {"--resume", "--force", "--keep", "--profile"} | FOLLOW_FLAGS
 
 
-ROOT = Path(__file__).parents[1]
 MAIN = "from pipeline.cli import main; main()"
-
-
-def pipeline(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
-    environment = {"PATH": "/usr/bin:/bin", "COLUMNS": "200", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
-    environment["PYTHONPATH"] = str(ROOT)  # this tree, whatever is installed and from wherever it is called
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -71,7 +63,7 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def flags_of(command: str) -> set[str]:
-    words = pipeline(command, "--help").stdout.replace("/", " ").replace(",", " ").split()
+    words = called(command, "--help").stdout.replace("/", " ").replace(",", " ").split()
     return {word for word in words if word.startswith("--") and not word.startswith("--no-")}
 
 
@@ -144,29 +136,39 @@ def test_help_needs_no_heavy_import() -> None:
         assert command in shown
 
 
-QUICK = ["--train_T", 24, "--epochs", 1, "--batch_size", 4, "--encoder_width", 16, "--tcn_channels", 16]
+QUICK = ["--train_T", 24, "--epochs", 1, "--batch_size", 4, "--encoder_width", 16]
 
 
-def test_underscores_and_dashes_are_the_same(small_cache: Path, tmp_path: Path) -> None:
-    done = pipeline("train", "--cache", small_cache, "--out", tmp_path / "run", *QUICK, "--kp_jitter_std", 0.125)
+@pytest.fixture(scope="module")
+def trained(small_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], str]:
+    """The words of a training that was done, with a settings file and flags as old command lines write them; what it
+    said."""
+    home = tmp_path_factory.mktemp("trained")
+    (home / "lab.toml").write_text("[loop]\nepochs = 3\nseed = 6\n[model]\ntcn_channels = 16\n")
+    files = ["--cache", small_cache, "--out", home / "run", "--config", home / "lab.toml"]
+    words = ["train", *files, *QUICK, "--kp_jitter_std", 0.125]
+    done = called(*words)
     assert done.returncode == 0, done.stderr
-    assert '"kp_jitter_std": 0.125' in (tmp_path / "run" / "run.json").read_text()
-    again = [str(word).replace("_", "-") if str(word).startswith("--") else word for word in QUICK]
-    done = pipeline("train", "--cache", small_cache, "--out", tmp_path / "run", *again, "--kp-jitter-std", 0.125)
-    assert "is up to date" in done.stdout
+    return words, done.stdout
 
 
-def test_train_shows_scores_and_writes_pictures(small_cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    done = pipeline("train", "--cache", small_cache, "--out", out, *QUICK)
-    assert done.returncode == 0, done.stderr
+def test_underscores_and_dashes_are_the_same(trained) -> None:
+    words, _ = trained
+    assert '"kp_jitter_std": 0.125' in (words[4] / "run.json").read_text()
+    again = [word.replace("_", "-") if str(word).startswith("--") else word for word in words]
+    assert "is up to date" in called(*again).stdout
+
+
+def test_train_shows_scores_and_writes_pictures(trained, small_cache: Path) -> None:
+    words, said = trained
+    out = words[4]
     for text in ("Scores on", "macro F1", "majority baseline", "keypoint MAE (px)"):
-        assert text in done.stdout
+        assert text in said
     names = {path.name for path in (out / "pictures").iterdir()}
     assert names == {"confusion.png", "ethogram_1.png", "learning_curves.png", "worst"}
-    scored = pipeline("evaluate", "--model", out / "best_model_multitask.pt", "--cache", small_cache)
+    scored = called("evaluate", "--model", out / "best_model_multitask.pt", "--cache", small_cache)
     assert scored.returncode == 0, scored.stderr
-    table = done.stdout[done.stdout.index("Scores on") : done.stdout.index("Pictures:")]
+    table = said[said.index("Scores on") : said.index("Pictures:")]
     assert table.split() == scored.stdout.split()
     matrix = table[table.index("Confusion in frames (rows: truth)") :].splitlines()
     names = matrix[1].replace("┃", " ").split()[1:]
@@ -175,11 +177,10 @@ def test_train_shows_scores_and_writes_pictures(small_cache: Path, tmp_path: Pat
     assert rows == [[name, *map(str, row)] for name, row in zip(names, frames, strict=True)]
 
 
-def test_the_settings_file_is_used(small_cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "lab.toml").write_text("[loop]\nepochs = 1\nbatch_size = 6\n[model]\ntcn_channels = 16\n")
-    done = pipeline("train", "--cache", small_cache, "--out", tmp_path / "run", "--config", tmp_path / "lab.toml")
-    assert done.returncode == 0, done.stderr
-    assert '"batch_size": 6' in (tmp_path / "run" / "run.json").read_text()
+def test_the_settings_file_is_used_and_flags_win_over_it(trained) -> None:
+    words, _ = trained
+    record = json.loads((words[4] / "run.json").read_text())["settings"]
+    assert (record["seed"], record["epochs"], record["tcn_channels"]) == (6, 1, 16)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_an_interruption_says_how_to_go_on(small_cache: Path, tmp_path: Path) ->
 
 def test_a_read_only_place_is_said(small_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    done = pipeline("train", "--cache", small_cache, "--out", tmp_path / "file" / "run", *QUICK)
+    done = called("train", "--cache", small_cache, "--out", tmp_path / "file" / "run", *QUICK)
     assert done.returncode == 1
     assert done.stderr.startswith("error:")
     assert "Traceback" not in done.stderr
@@ -275,7 +276,7 @@ def test_a_read_only_place_is_said(small_cache: Path, tmp_path: Path) -> None:
 
 def test_hdf5_and_zarr_are_trained_by_the_same_command(tmp_path: Path) -> None:
     cache = write_small_cache(tmp_path / "cache", store="hdf5")
-    done = pipeline("train", "--cache", cache, "--out", tmp_path / "run", *QUICK)
+    done = called("train", "--cache", cache, "--out", tmp_path / "run", *QUICK)
     assert done.returncode == 0, done.stderr
 
 
@@ -296,10 +297,10 @@ def test_the_flags_of_looking_are_frozen(command: str, expected: set[str]) -> No
 
 
 def test_inspect_writes_a_picture_and_a_video(small_cache: Path, tmp_path: Path) -> None:
-    done = pipeline("inspect", "mouse_00M_a/1", "--cache", small_cache, "--out", tmp_path / "seen", "--frames", "0:5")
+    done = called("inspect", "mouse_00M_a/1", "--cache", small_cache, "--out", tmp_path / "seen", "--frames", "0:5")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {"mouse_00M_a_1.png", "mouse_00M_a_1.mp4"}
-    wrong = pipeline("inspect", "mouse_00M_a", "--cache", small_cache, "--out", tmp_path / "seen")
+    wrong = called("inspect", "mouse_00M_a", "--cache", small_cache, "--out", tmp_path / "seen")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("error: mouse_00M_a: 2 clips of that name")
 
@@ -308,15 +309,15 @@ def test_tables_tell_what_is_in_no_group(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", random_lab(0, animals=4))
     (tmp_path / "groups.csv").write_text("animal,treatment\n00M,CFA\n01M,CFA\n02M,CFA\n77M,CFA\n")
     asked = ["tables", "--cache", cache, "--group-by", r"_(\d+M)", "--out", tmp_path / "out"]
-    done = pipeline(*asked, "--groups", tmp_path / "groups.csv")
+    done = called(*asked, "--groups", tmp_path / "groups.csv")
     assert done.returncode == 3, done.stderr
     for text in ("1 animals of it have no trial here: 77M", "mouse_03M trial 1", "Without a group", "too narrow"):
         assert text in done.stdout
     assert (tmp_path / "out" / "pictures" / "time_in_behaviour.svg").exists()
-    done = pipeline(*asked)
+    done = called(*asked)
     assert done.returncode == 0, done.stderr
-    wrong = pipeline(*asked, "--stimulus", tmp_path / "groups.csv")
+    wrong = called(*asked, "--stimulus", tmp_path / "groups.csv")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("error: ")
     assert "no column recording, trial, stim_frame" in wrong.stderr
-    assert pipeline(*asked, "--fps", "0").returncode == 2
+    assert called(*asked, "--fps", "0").returncode == 2

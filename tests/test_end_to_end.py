@@ -23,7 +23,7 @@ from pipeline.predict.models import misfit
 from pipeline.predict.stage import predict_clip
 from pipeline.preprocess.annotations import read_annotation
 from pipeline.settings import REFERENCE_CLASSES
-from tests_support import write_small_cache
+from tests_support import called, write_small_cache
 
 SIZE = (96, 72)
 # A lab's command line from before this project, as it is.
@@ -69,7 +69,7 @@ def test_run_shows_and_writes_everything(lab: Path) -> None:
 def test_a_second_run_does_nothing(lab: Path) -> None:
     folders = ["--annotations", "data/Annotations", "--videos", "data/Videos"]
     before = {path: path.stat().st_mtime_ns for path in (lab / "paw_run").rglob("*")}
-    done = pipeline("run", *folders, *OLD_FLAGS, *SMALL, cwd=lab)
+    done = called("run", *folders, *OLD_FLAGS, *SMALL, cwd=lab)
     assert "is up to date" in done.stdout
     assert done.stdout.count("fresh") == 4
     assert {path: path.stat().st_mtime_ns for path in (lab / "paw_run").rglob("*")} == before
@@ -114,7 +114,7 @@ def test_the_bouts_are_those_of_the_trials(lab: Path) -> None:
 def test_predict_again_decodes_nothing(lab: Path) -> None:
     before = (lab / "out" / "bouts.csv").read_bytes()
     arguments = ["--model", "paw_run/best_model_multitask.pt", "--videos", "new/Videos", "--out", "out"]
-    done = pipeline("predict", *arguments, cwd=lab)
+    done = called("predict", *arguments, cwd=lab)
     assert done.stdout.count("fresh") == 2
     assert "2 up to date; 2 trials, " in done.stdout
     assert (lab / "out" / "predict.json").exists()
@@ -155,7 +155,7 @@ def test_other_keypoints_are_refused_with_the_difference(lab: Path, tmp_path: Pa
     table = min(videos.glob("*.csv"))
     table.write_text(table.read_text().replace("L_hindpaw", "left_foot"))
     model = lab / "paw_run" / "best_model_multitask.pt"
-    done = pipeline("predict", "--model", model, "--videos", videos, "--out", tmp_path / "out", cwd=tmp_path)
+    done = called("predict", "--model", model, "--videos", videos, "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 3
     assert "left_foot" in done.stdout
     assert "1 predicted, 1 refused; 1 trials, " in done.stdout
@@ -178,7 +178,7 @@ def test_the_dlc_table_to_predict_from_can_be_chosen(lab: Path, tmp_path: Path) 
         (["--dlc-scorer", "second"], "its keypoints are second, tail_base"),
         (["--dlc-scorer", "second", "--prefer-filtered"], "its keypoints are smoothed, tail_base"),
     ):
-        done = pipeline("predict", *folders, *chosen, cwd=tmp_path)
+        done = called("predict", *folders, *chosen, cwd=tmp_path)
         assert said in " ".join(done.stdout.split()), done.stdout + done.stderr
 
 

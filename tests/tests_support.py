@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
+from unittest.mock import patch
 
 import numpy as np
 
 import cache as clip_cache
 from cache.clip import ClipRows, Geometry, RecordingMeta
+from pipeline.cli import main
 
 CLASSES = ("rest", "paw_withdraw", "paw_lick", "paw_guard", "walk")
 KEYPOINTS = ("mouth", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "R_hindpaw")
@@ -91,3 +98,16 @@ def files_of(cache: Path) -> dict[Path, bytes]:
     """Every file but what says how fast it went, and the lock."""
     files = [path for path in cache.rglob("*") if path.is_file() and path.name not in ("seen.json", ".lock")]
     return {path.relative_to(cache): path.read_bytes() for path in files}
+
+
+def called(*arguments: object, cwd: Path | None = None) -> CompletedProcess[str]:
+    """A command of the command line in this process: to start one of its own takes longer than most commands."""
+    words = ["pipeline", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    wide = patch.dict(os.environ, COLUMNS="200")
+    with wide, patch.object(sys, "argv", words), chdir(cwd or os.curdir), redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main()
+        except SystemExit as done:
+            code = done.code
+    return CompletedProcess(words, code or 0, out.getvalue(), err.getvalue())

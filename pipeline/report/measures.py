@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from cache.clip import UNLABELLED
 from pipeline import bouts
@@ -52,6 +51,8 @@ def softmax(logits_TN: np.ndarray) -> np.ndarray:
 
 def precision_recall(is_class_F: np.ndarray, probability_F: np.ndarray) -> Curve | None:
     """None for a class that no frame, or every frame, is of: there is nothing to tell apart."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve  # takes a second, for scores alone
+
     share = float(is_class_F.mean()) if len(is_class_F) else 0.0
     if not 0 < share < 1:
         return None

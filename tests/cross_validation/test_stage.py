@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,23 @@ def fold_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def pose_only(quick):
     return lambda **changes: quick(**({"encoder": "none", "epochs": 2} | changes))
+
+
+@pytest.fixture(scope="module")
+def made_once(poses: Path, quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A cross-validation as `pose_only()` makes it, and a copy of it."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    assert call(quick(encoder="none"), poses, out) == DONE
+    return out, shutil.copytree(out, out.with_name("copy"))
+
+
+@pytest.fixture
+def made(made_once: tuple[Path, Path]) -> Path:
+    """It again, as it was made and where: the place of its split files is among its settings."""
+    out, copy = made_once
+    for path in out.parent.glob("out*"):
+        shutil.rmtree(path)
+    return shutil.copytree(copy, out)
 
 
 def call(settings, cache: Path, out: Path, **options) -> int:
@@ -120,9 +138,8 @@ def test_what_is_tested_never_influences_its_model(poses: Path, pose_only, fold_
     assert scores[0]["model"]["macro_f1"] != scores[1]["model"]["macro_f1"]
 
 
-def test_what_is_done_is_left_and_what_changed_is_made_anew(poses: Path, pose_only, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    call(pose_only(), poses, out)
+def test_what_is_done_is_left_and_what_changed_is_made_anew(poses: Path, pose_only, made: Path) -> None:
+    out = made
     files = [path for path in out.rglob("*") if path.is_file() and path.parent.name in ("test", "out_of_fold")]
     before = {path: path.stat().st_mtime_ns for path in files}
     summary = (out / stage.SUMMARY).read_text()
@@ -135,9 +152,8 @@ def test_what_is_done_is_left_and_what_changed_is_made_anew(poses: Path, pose_on
     assert all((former[name] != logits).any() for name, logits in logits_of(out).items())
 
 
-def test_lost_scores_are_made_again_without_training(poses: Path, pose_only, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    call(pose_only(), poses, out)
+def test_lost_scores_are_made_again_without_training(poses: Path, pose_only, made: Path) -> None:
+    out = made
     before, trained = logits_of(out), (out / "fold-1" / BEST).stat().st_mtime_ns
     next((out / "out_of_fold").iterdir()).unlink()
     assert call(pose_only(), poses, out) == DONE
@@ -145,11 +161,10 @@ def test_lost_scores_are_made_again_without_training(poses: Path, pose_only, tmp
     np.testing.assert_equal(logits_of(out), before)
 
 
-def test_side_by_side_is_as_one_by_one(poses: Path, pose_only, tmp_path: Path, capfd) -> None:
-    call(pose_only(), poses, tmp_path / "one")
+def test_side_by_side_is_as_one_by_one(poses: Path, pose_only, made: Path, tmp_path: Path, capfd) -> None:
     assert call(pose_only(), poses, tmp_path / "two", cluster=Cluster(2)) == DONE
     assert "[fold 2] Epoch 1/2" in capfd.readouterr().out
-    np.testing.assert_equal(logits_of(tmp_path / "two"), logits_of(tmp_path / "one"))
+    np.testing.assert_equal(logits_of(tmp_path / "two"), logits_of(made))
 
 
 COMMAND = """
@@ -165,10 +180,18 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def undisturbed(poses: Path, quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert call(quick(encoder="none", epochs=3), poses, out) == DONE
+    return out
+
+
 @pytest.mark.parametrize("jobs", [0, 2])
-def test_killed_and_gone_on_with_is_as_undisturbed(poses: Path, pose_only, tmp_path: Path, jobs: int) -> None:
+def test_killed_and_gone_on_with_is_as_undisturbed(
+    poses: Path, pose_only, undisturbed: Path, tmp_path: Path, jobs: int
+) -> None:
     settings, out = pose_only(epochs=3), tmp_path / "killed"
-    call(settings, poses, tmp_path / "undisturbed")
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
     arguments = [sys.executable, str(script), str(poses), str(out), repr(vars(settings)), str(jobs)]
@@ -181,16 +204,15 @@ def test_killed_and_gone_on_with_is_as_undisturbed(poses: Path, pose_only, tmp_p
     process.stdout.read()  # until the last fold's process has closed it: none goes on without the first
     assert not (out / stage.SUMMARY).exists()
     assert call(settings, poses, out) == DONE
-    np.testing.assert_equal(logits_of(out), logits_of(tmp_path / "undisturbed"))
-    ours, theirs = (pd.read_csv(tmp_path / name / stage.TABLE) for name in ("killed", "undisturbed"))
+    np.testing.assert_equal(logits_of(out), logits_of(undisturbed))
+    ours, theirs = (pd.read_csv(folder / stage.TABLE) for folder in (out, undisturbed))
     pd.testing.assert_frame_equal(ours.drop(columns="seconds"), theirs.drop(columns="seconds"))
 
 
 def test_a_fold_that_fails_does_not_stop_the_others(
-    poses: Path, pose_only, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    poses: Path, pose_only, made: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    out = tmp_path / "out"
-    call(pose_only(), poses, out)
+    out = made
     real = training.train
     wild = {"lr": 1e30, "grad_clip": 0.0, "warmup_epochs": 0, "epochs": 6}
 
@@ -205,9 +227,8 @@ def test_a_fold_that_fails_does_not_stop_the_others(
     assert len(logits_of(out)) == 8  # none is left of the model that fold 2 had before
 
 
-def test_where_all_folds_fail_there_is_no_summary(poses: Path, pose_only, tmp_path: Path, capsys) -> None:
-    out = tmp_path / "out"
-    call(pose_only(), poses, out)
+def test_where_all_folds_fail_there_is_no_summary(poses: Path, pose_only, made: Path) -> None:
+    out = made
     assert call(pose_only(lr=1e30, grad_clip=0.0, warmup_epochs=0, epochs=6), poses, out) == FAILED
     assert not (out / stage.SUMMARY).exists()
     assert not (out / stage.TABLE).exists()

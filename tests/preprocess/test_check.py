@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from pipeline.preprocess.check import Checked, check
 from pipeline.preprocess.discovery import DiscoveryError
 from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings
+from tests_support import called
 
 SMALL = {"img_size": 64, "trial_frames": 80, "min_frames": 60, "crops": "70=10"}
 
@@ -149,15 +148,10 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         look(tmp_path / "nowhere")
 
 
-def pipeline(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_the_command_shows_all_and_writes_the_table(faulty, tmp_path: Path) -> None:
     settings = ["--img-size", 64, "--trial-frames", 80, "--min-frames", 60, "--crops", "70=10"]
     folders = ["--videos", faulty.folder, "--annotations", faulty.folder]
-    done = pipeline("check", *folders, *settings, "--csv", tmp_path / "check.csv")
+    done = called("check", *folders, *settings, "--csv", tmp_path / "check.csv")
     assert done.returncode == 3, done.stderr
     assert "3 ok, 0 with a warning, 8 skipped; 8 faults" in done.stdout
     with (tmp_path / "check.csv").open() as file:

@@ -17,14 +17,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from pipeline.cluster import Cluster
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.model import checkpoint
 from pipeline.train import stage
 from pipeline.train.followers import Follow, scalars_of
 from pipeline.train.run_folder import BEST, HISTORY
 from pipeline.train.tensorboard_log import FOLDER
-from tests_support import write_small_cache
+from tests_support import called, write_small_cache
 
 ROOT = Path(__file__).parents[2]
 LOGGED = Follow(tensorboard=True)
@@ -205,8 +204,7 @@ def test_nothing_held_out_has_no_pictures_and_no_validation(poses: Path, make, t
 
 def test_folds_are_compared_in_one_board(poses: Path, make, tmp_path: Path) -> None:
     out, settings = tmp_path / "cv", make(epochs=1, decision=False)
-    with Cluster(2) as cluster:
-        cross_validate(settings, cache=poses, out=out, n_folds=2, cluster=cluster, follow=LOGGED)
+    cross_validate(settings, cache=poses, out=out, n_folds=2, follow=LOGGED)
     board = EventMultiplexer()
     board.AddRunsFromDirectory(str(out))
     board.Reload()
@@ -296,25 +294,13 @@ def test_without_an_answer_from_wandb_the_training_goes_on(
     assert len(pd.read_csv(tmp_path / "run" / HISTORY)) == 1
 
 
-WITHOUT_WANDB = """
-import sys
-sys.modules["wandb"] = None
-from pipeline.cli import main
-for command in (["train"], ["cross-validate"], ["tune"], ["run", "--videos", "Videos"]):
-    sys.argv = ["pipeline", *command, "--wandb", "--cache", sys.argv[-2], "--out", sys.argv[-1]]
-    try:
-        main()
-    except SystemExit as done:
-        print(done.code)
-"""
-
-
-def test_without_the_extra_it_is_said_before_anything_is_done(poses: Path, tmp_path: Path) -> None:
+def test_without_the_extra_it_is_said_before_anything_is_done(
+    poses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("optuna")
-    arguments = [sys.executable, "-c", WITHOUT_WANDB, str(poses), str(tmp_path / "run")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout.split() == ["2"] * 4, done.stderr
-    said = "error: --wandb needs Weights & Biases: pip install 'paw-pipeline[wandb]'"
-    assert done.stderr.splitlines() == [said] * 4
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    for command in (["train"], ["cross-validate"], ["tune"], ["run", "--videos", "Videos"]):
+        done = called(*command, "--wandb", "--cache", poses, "--out", tmp_path / "run")
+        assert done.returncode == 2
+        assert done.stderr == "error: --wandb needs Weights & Biases: pip install 'paw-pipeline[wandb]'\n"
     assert not (tmp_path / "run").exists()

@@ -146,10 +146,18 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
     "extra",
     [
         {},
-        {"use_ema": True, "lr_schedule": "plateau", "lr_patience": 0},
-        {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 1, "lambda_tmse": 0.15},
+        {
+            "use_ema": True,
+            "lr_schedule": "plateau",
+            "lr_patience": 0,
+            "pose_features": "both",
+            "time_input": "clip",
+            "tcn_stride": 2,
+            "refine_stages": 1,
+            "lambda_tmse": 0.15,
+        },
     ],
-    ids=["", "ema", "motion"],
+    ids=["defaults", "all that has a state"],
 )
 def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path: Path, extra: dict) -> None:
     settings = quick(epochs=4, **extra)
