@@ -4,7 +4,8 @@
 
 The same recordings, settings and batches; the two cases take turns. Both train for some epochs, each time in new
 processes; an epoch's time is the median of all but the first, with its validation. Needs two idle cores. A data set is
-rendered into WORK_FOLDER once, that of speed.py. --toy: tiny sizes, to see that it runs.
+rendered into WORK_FOLDER once, that of speed.py: three recordings of it for cnn, all for pose alone (none). --toy: tiny
+sizes, to see that it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import measure
 import pandas as pd
 import speed
 
-from pipeline.settings import TrainSettings
+from pipeline.preprocess.stage import preprocess
+from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train import stage
 from pipeline.train.run_folder import HISTORY
 
@@ -41,7 +43,10 @@ def main() -> None:
         stage.train(TrainSettings(**settings), cache=Path(cache), out=Path(out), say=lambda line: None)
         return
     print(measure.machine())
-    cache = speed.few_of(options.work, speed.rendered(options.work, options.toy), 32 if options.toy else 224)
+    data = speed.rendered(options.work, options.toy)
+    caches = {"cnn": speed.few_of(options.work, data, 32 if options.toy else 224), "none": options.work / "cache_pose"}
+    folders = {"videos": data / "Videos", "annotations": data / "Annotations"}
+    preprocess(PreprocessSettings(img_size=32), cache=caches["none"], **folders)
     rows = []
     for encoder, epochs in EPOCHS.items():
         shape = {"encoder": encoder, "train_T": 20 if options.toy else 180, "epochs": 2 if options.toy else epochs}
@@ -49,7 +54,7 @@ def main() -> None:
         seconds: dict[int, list[float]] = {1: [], 2: []}
         for number in range(options.rounds):
             for ranks in (1, 2) if number % 2 == 0 else (2, 1):
-                seconds[ranks].append(_epoch_s(options.work, cache, settings, ranks))
+                seconds[ranks].append(_epoch_s(options.work, caches[encoder], settings, ranks))
         ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
         rows.append([encoder, *(measure.spread(seconds[ranks], 3) for ranks in (1, 2)), measure.spread(ratios)])
     header = ["encoder", "epoch with 1 rank, s", "with 2 ranks, s", "times as fast"]
