@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.setting_texts import SettingsError
 
+STARTED_BY = "TORCHELASTIC_RUN_ID"  # set by torchrun alone
 # torchrun ends all ranks when it sees that one has failed. Those that have nothing to tell stay for so long, so that
 # the one that has is not ended before it did.
 STAY_S = 5.0
@@ -38,7 +39,12 @@ class Place:
 
 def place() -> Place:
     """Of this process. Raises SettingsError where the environment is not as torchrun makes it."""
-    size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    size = _number("WORLD_SIZE", 1)
+    if size < 2:  # whatever else is set: others call their variables RANK too
+        return Place(0, 1, 0, 1)
+    if STARTED_BY not in os.environ:
+        raise SettingsError(f"WORLD_SIZE is {size}, but torchrun did not start this process: unset WORLD_SIZE")
+    rank = _number("RANK", 0)
     return Place(rank, size, _number("LOCAL_RANK", rank), _number("LOCAL_WORLD_SIZE", size))
 
 
@@ -76,7 +82,10 @@ def told(error: Exception) -> str | None:
 
     Settings are those of all ranks, so the first of each machine tells what is wrong with them.
     """
-    here = place()
+    try:
+        here = place()
+    except SettingsError:  # which is the error, or follows from it
+        return str(error)
     if here.size > 1 and (isinstance(error, ElsewhereError) or (isinstance(error, SettingsError) and here.local_rank)):
         time.sleep(STAY_S)
         return None if here.local_rank else str(error)

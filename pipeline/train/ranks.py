@@ -6,7 +6,6 @@ A process by itself is a world of one, in which nothing is sent and nothing wait
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,15 +146,13 @@ def world(device: str) -> Iterator[Ranks]:
     if here.size == 1:
         yield ALONE
         return
-    if "MASTER_ADDR" not in os.environ:
-        raise SettingsError(f"WORLD_SIZE is {here.size}, but MASTER_ADDR is not set: start the ranks with torchrun")
     ranks = Ranks(here.rank, here.size)
     on_card = (chosen := ranks.device(device)).type == "cuda"
     if on_card:
         torch.cuda.set_device(chosen)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_card else "gloo", timeout=PATIENCE)
     done = False
     try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_card else "gloo", timeout=PATIENCE)
         yield ranks
         done = True
     except RuntimeError as error:
@@ -165,7 +162,7 @@ def world(device: str) -> Iterator[Ranks]:
     finally:
         # After a failure others may still wait for this rank, and NCCL would wait for them; the end of the process
         # tells them.
-        if done or not on_card:
+        if dist.is_initialized() and (done or not on_card):
             dist.destroy_process_group()
 
 

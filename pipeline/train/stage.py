@@ -23,7 +23,9 @@ from pipeline.train.profile import TRACE
 from pipeline.train.ranks import check_ranks, world
 from pipeline.train.run_folder import (
     BEST,
+    LAST,
     SPLIT,
+    RunError,
     RunRecord,
     check_folder,
     goes_on,
@@ -79,6 +81,8 @@ def train(
         ranks.first(lambda: check_follow(follow))
         clips = ranks.each(lambda: clip_cache.open(cache))
         record = ranks.first(lambda: _record(settings, clips))
+        if ranks.size > 1:
+            ranks.each(lambda: _check_same(record, _record(settings, clips)))
         if not force and ranks.first(lambda: is_up_to_date(out, record)):
             say(f"[info] {out} is up to date (--force trains anew)")
             return ranks.first(lambda: _outcome("fresh", out))
@@ -88,6 +92,8 @@ def train(
         loop = ranks.each(lambda: Loop(settings, data, out, say, progress or Bar(), keep, trace, ranks))
         if ranks.first(lambda: _begin(out, record, data.split, resume=resume, force=force, say=say)):
             ranks.each(loop.load)
+            done = ranks.first(lambda: len(loop.history))
+            ranks.each(lambda: _check_as_far(out, done, len(loop.history)))
         run = Followed(out, record.settings, data.merge.names, data.val.clips, tuple(loop.history))
         with followers(follow, run, say) as told:
             loop.run(told)
@@ -101,6 +107,17 @@ def _begin(out: Path, record: RunRecord, split: Split, *, resume: bool, force: b
     write_record(out, record)
     save_split(split, out / SPLIT)
     return going_on
+
+
+def _check_same(record: RunRecord, own: RunRecord) -> None:
+    """Raises RunError where a rank would learn from something else than the first, as of a network drive that lags."""
+    if differences := record.differences(own):
+        raise RunError(f"this rank does not train on what the first one does: {'; '.join(differences)}; start again")
+
+
+def _check_as_far(out: Path, first: int, own: int) -> None:
+    if own != first:
+        raise RunError(f"{out / LAST}: has {own} epochs for this rank and {first} for the first; start again")
 
 
 def _finish(settings: TrainSettings, data: TrainingData, out: Path, record: RunRecord, say: Say) -> Outcome:

@@ -20,6 +20,7 @@ from pipeline.model import checkpoint
 from pipeline.model.network import Output
 from pipeline.setting_texts import flag
 from pipeline.settings import TrainSettings
+from pipeline.torchrun import STARTED_BY
 from pipeline.train import losses, stage
 from pipeline.train.augment import Augmented
 from pipeline.train.data import prepare
@@ -230,9 +231,7 @@ def test_what_several_ranks_cannot_do_is_refused_by_the_first_of_each_machine(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place = {"WORLD_SIZE": 4, "RANK": rank, "LOCAL_RANK": rank % 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "nowhere"}
-    for name, value in place.items():
-        monkeypatch.setenv(name, str(value))
+    started(monkeypatch, WORLD_SIZE=4, RANK=rank, LOCAL_RANK=rank % 2, LOCAL_WORLD_SIZE=2)
     monkeypatch.setattr("pipeline.torchrun.STAY_S", 0.0)
     monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
     monkeypatch.chdir(tmp_path)
@@ -245,9 +244,47 @@ def test_what_several_ranks_cannot_do_is_refused_by_the_first_of_each_machine(
     assert not list(tmp_path.iterdir())
 
 
+def started(monkeypatch: pytest.MonkeyPatch, **environment: int) -> None:
+    """As by torchrun."""
+    for name, value in (environment | {STARTED_BY: 1}).items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "1"}, {"LOCAL_RANK": "1"}, {"WORLD_SIZE": "1", "RANK": "3"}])
+def test_what_others_call_a_rank_mutes_nobody(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "train", "--cache", "nowhere", "--out", "run"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err.startswith("error: nowhere: no cache there")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but torchrun did not start this process"),
+        ({"WORLD_SIZE": "many"}, "the environment variable WORLD_SIZE is 'many': expected a number"),
+    ],
+)
+def test_several_processes_that_torchrun_did_not_start_are_refused(
+    environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would train alone, and all write into the same run."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["pipeline", "train", "--cache", "nowhere", "--out", "run"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
 def test_ranks_on_a_machine_share_its_memory_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     free, cores = machine.free_memory(), machine.cores()
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    started(monkeypatch, WORLD_SIZE=4, LOCAL_WORLD_SIZE=4)
     assert machine.free_memory() == pytest.approx(free / 4, rel=0.2)
     assert machine.cores() == max(1, cores // 4)
 
