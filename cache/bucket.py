@@ -47,12 +47,14 @@ class Bucket:
     def claim(self) -> None:
         if holds_foreign(self.path, self.recordings.folders):
             raise CacheError(f"{self.path}: holds {index.RECORDINGS}/ that is not a cache's; use another address")
-        if self._lease.take():
-            try:
+        over = self._lease.take()
+        try:
+            self._lease.probe()
+            if over:
                 self._fence()
-            except BaseException:
-                self._lease.give_back()
-                raise
+        except BaseException:
+            self._lease.give_back()
+            raise
 
     def release(self) -> None:
         self._lease.give_back()
@@ -140,6 +142,16 @@ class _Lease:
         self._thread.start()
         return over
 
+    def probe(self) -> None:
+        """Raises CacheError where the server replaces what it was told not to: nothing would keep writers apart."""
+        with suppress(ChangedError):
+            self._place.write_bytes(self._content(), new=True)
+            self._place.delete()
+            raise CacheError(
+                f"{self._place}: this object store ignores If-None-Match, so that two writers would undo each other's "
+                "work; preprocess into a local folder, and copy it there"
+            )
+
     def check(self) -> None:
         """Raises ChangedError where another has taken it over."""
         if self._lost:
@@ -177,6 +189,19 @@ class _Lease:
             raise CacheBusyError(f"{self._place}: another process began to write to this cache just now") from None
         return written
 
+    def _is_own(self) -> bool:
+        """Whether the claim there is of this writer: the answer to a renewal was lost, and all tries after it."""
+        try:
+            content, tag, _ = self._place.read_tagged()
+        except StoreError:
+            return True  # unknown: the next renewal says it
+        except FileNotFoundError:
+            return False
+        if _parsed(content).get("key") != self._who["key"]:
+            return False
+        self._tag = tag
+        return True
+
     def _content(self) -> bytes:
         # Another text each time: the mark of a version may be a checksum of it.
         return json.dumps(self._who | {"sign": secrets.token_hex(4)}).encode() + b"\n"
@@ -186,8 +211,9 @@ class _Lease:
             try:
                 self._tag = self._place.write_bytes(self._content(), instead_of=self._tag)
             except ChangedError:
-                self._lost = True
-                return
+                if not self._is_own():
+                    self._lost = True
+                    return
             except StoreError:  # the next time, perhaps
                 continue
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 from cache import fingerprint
-from cache.remote import Remote
+from cache.remote import Remote, StoreError
 
 PARTIAL = ".partial"  # where downloads lie until they are whole
 _OLD_S = 3600.0  # of a download that nothing has been added to: it was killed
@@ -39,7 +40,8 @@ def _prepared(copy: Path, cache_url: str) -> Path:
     """The folder of a cache's copies, without what killed downloads left there."""
     key = fingerprint.of_values(url=cache_url)[:8]
     folder = copy / f"{cache_url.rpartition('/')[2]}-{key}"
-    (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
+    with _explained(copy):
+        (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
     for path in (folder / PARTIAL).iterdir():
         try:
             if time.time() - path.stat().st_mtime > _OLD_S:
@@ -59,8 +61,24 @@ def _fetch(remote: Remote, path: Path, partial: Path) -> None:
         if not path.exists():
             content = remote.read_bytes()
             beside = partial / uuid.uuid4().hex
-            beside.write_bytes(content)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.replace(path)
+            with _explained(partial.parent):
+                try:
+                    beside.write_bytes(content)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    beside.replace(path)
+                except BaseException:
+                    beside.unlink(missing_ok=True)
+                    raise
     with _guard:
         _fetching.pop(path, None)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """What goes wrong with the copy says nothing of the store, where all is as it was."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"--cache-copy {folder}: cannot be written ({error}); make room, or give another folder or none"
+        ) from None

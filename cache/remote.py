@@ -40,6 +40,8 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 Answer = TypeVar("Answer")
 
+_first_process = 0  # that used an object store; kept in its forks
+
 
 class StoreError(CacheError, OSError):
     """An object store refuses, or cannot be reached; the message says what it said. What lies there is as it was."""
@@ -202,7 +204,7 @@ class Remote:
         exceptions = _obstore().exceptions
         try:
             yield
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError, StoreError):
             raise
         except (exceptions.BaseError, OSError) as error:
             said = str(error)
@@ -239,12 +241,20 @@ def place(where: Path | str | Remote, copy: Path | None = None) -> Place:
     if match is None and _SCHEME.match(str(where)):
         raise CacheError(f"{where}: expected a folder, or an object store's s3://bucket/cache (or gs://, az://)")
     if match is None:
+        if not isinstance(where, Path) and (_URL.match(path := str(Path(str(where).strip()))) or _SCHEME.match(path)):
+            raise CacheError(f"{where}: looks like an address and is none; give s3://bucket/cache, or another folder")
         if copy is not None:
             raise CacheError(f"--cache-copy {copy}: is for a cache in an object store; {where} is a local folder")
         return Path(where)
     scheme, bucket, key = match.groups()
+    if "@" in bucket:  # not repeated: it is a secret
+        raise CacheError(
+            f"{scheme}://...@...: no credentials in an address, which is kept with every run; {_CREDENTIALS}"
+        )
     if not key:
         raise CacheError(f"{where}: a cache needs a name in its bucket: {scheme}://{bucket}/cache")
+    if {"", ".", ".."} & set(key.split("/")) or not key.isprintable():
+        raise CacheError(f"{where}: expected s3://bucket/folder/cache, in which no name is empty, . or ..")
     return Remote(f"{scheme}://{bucket}/{key}", copy)
 
 
@@ -269,9 +279,16 @@ def _obstore() -> Any:
 
 @lru_cache
 def _opened(bucket: str, process: int) -> ObjectStore:
-    """The store of a bucket; one for each process, as its threads do not live on in a fork."""
-    del process
+    """The store of a bucket. Raises StoreError in a fork of a process that used one, where it would wait for ever."""
+    global _first_process
     _obstore()
+    # obstore's threads are of the process that made its first request; in a fork of it there are none.
+    _first_process = _first_process or process
+    if _first_process != process:
+        raise StoreError(
+            f"{bucket}: a process that was forked from one that used an object store cannot use it; start processes "
+            "with multiprocessing.get_context('spawn')"
+        )
     from obstore.store import from_url
 
     options: Any = {"timeout": timedelta(seconds=REQUEST_S), "connect_timeout": timedelta(seconds=CONNECT_S)}

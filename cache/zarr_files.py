@@ -251,6 +251,16 @@ class CopiedArray(ArrayFiles):
         self._fetch(self._remote / _name(self.layout, number), path)
         return path
 
+    def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
+        try:
+            super()._read_file(number, start, stop, out)
+        except (StoreError, FileNotFoundError):
+            raise
+        except (OSError, CacheError, RuntimeError):  # the copy may be damaged, by a machine that stopped: fetch it anew
+            self._indices.pop(number, None)
+            super()._file(number).unlink(missing_ok=True)
+            super()._read_file(number, start, stop, out)
+
 
 class ShardFiles:
     """Writes the files of a sharded array: rows after rows, a file when it is full, the last one by `finish`."""

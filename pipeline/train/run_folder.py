@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import Place
+from cache.remote import Remote
 
 BEST = "best_model_multitask.pt"
 LAST = "last.pt"
@@ -120,9 +121,11 @@ def check_folder(out: Path, settings: dict[str, Any], *, cache: Place, resume: b
 
 
 def check_apart(out: Path, cache: Place) -> None:
-    """Raises RunError where the cache lies in the folder, which one in an object store never does."""
+    """Raises RunError where the cache lies in the folder, or the copy of one in an object store."""
     if isinstance(cache, Path) and cache.resolve().is_relative_to(out.resolve()):
         raise RunError(f"--out {out}: the cache lies in it; choose another folder")
+    if isinstance(cache, Remote) and cache.copy and cache.copy.resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--out {out}: --cache-copy {cache.copy} lies in it; choose another folder")
 
 
 def holds_files(out: Path) -> bool:

@@ -21,7 +21,7 @@ from cache.folder import LOCK_FILE
 from tests_support import N_FRAMES, files_of, small_clip, write_recording, write_small_cache
 
 N_OBJECTS = 13  # of a recording of up to 360 frames: its zarr.json, and of each of six arrays that and a file
-PUTS = 4  # of a writer beside its recordings: claim, description, index, table of skips
+PUTS = 5  # of a writer beside its recordings: claim, whether it holds, description, index, table of skips
 
 
 def where(name: str) -> str:
@@ -127,8 +127,8 @@ def test_writing_takes_a_request_an_object(s3: S3Server) -> None:
     s3.behave()
     with clip_cache.create(where("puts")):  # nothing to do
         pass
-    assert s3.methods()["PUT"] == 1  # the claim
-    assert sum(s3.methods().values()) <= 10
+    assert s3.methods()["PUT"] == 2  # the claim, and whether it would hold
+    assert sum(s3.methods().values()) <= 11
 
 
 @pytest.mark.parametrize("how", ["503", "drop", "cut"])
@@ -167,6 +167,9 @@ def test_an_answer_that_is_lost_is_no_other_writer(s3: S3Server, name: str) -> N
         ("s3://no-such-bucket/cache", "there is no bucket no-such-bucket"),
         ("s3://mice", "a cache needs a name in its bucket: s3://mice/cache"),
         ("ftp://mice/cache", "expected a folder, or an object store's s3://bucket/cache"),
+        ("s3://key:secret@mice/cache", "s3://...@...: no credentials in an address, which is kept with every run"),
+        ("s3://mice/../cache", "expected s3://bucket/folder/cache, in which no name is empty, . or .."),
+        ("./s3:/mice/cache", "looks like an address and is none"),
     ],
 )
 def test_what_is_not_there_is_said(s3: S3Server, address: str, message: str) -> None:
@@ -318,6 +321,43 @@ def test_of_two_writers_one_is_refused_and_nothing_is_lost(
         np.testing.assert_array_equal(clip.frames[:], small_clip(seed)["frames"])
     with clip_cache.create(place):  # the claim of the second one was let go of, not that of the slow one
         pass
+
+
+def test_what_a_refused_writer_left_does_not_replace_what_counts(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be made from older files than what was committed meanwhile, whenever it was put there."""
+    place = where("left")
+    slow = clip_cache.create(place)
+    write_recording(slow, "adopted", [small_clip(1)], version="1")
+    monkeypatch.setattr(bucket, "STALE_S", -1.0)
+    with clip_cache.create(place) as second:
+        write_recording(second, "mouse", [small_clip(2)], version="new")
+    write_recording(slow, "mouse", [small_clip(3)], version="old")
+    write_recording(slow, "adopted", [small_clip(4)], version="2")
+    assert [len(clip.frames[:]) for clip in clip_cache.open(place)] == [N_FRAMES, N_FRAMES]  # nothing was deleted
+    with pytest.raises(clip_cache.CacheBusyError):
+        slow.close()
+    with clip_cache.create(place):
+        pass
+    found = {clip.recording: clip.labels for clip in clip_cache.open(place)}
+    np.testing.assert_array_equal(found["mouse"], small_clip(2)["labels"])
+    np.testing.assert_array_equal(found["adopted"], small_clip(1)["labels"])
+
+
+def test_a_copy_that_cannot_be_written_is_no_fault_of_the_store(s3: S3Server, small: str, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_text("no folder")
+    clip = clip_cache.open(clip_cache.place(small, tmp_path / "copy"))[0]
+    with pytest.raises(clip_cache.StoreError, match=r"--cache-copy .*copy: cannot be written .* make room"):
+        clip.frames[:]
+
+
+def test_a_damaged_copy_is_fetched_anew(s3: S3Server, small: str, small_cache: Path, tmp_path: Path) -> None:
+    expected = clip_cache.open(small_cache)[0].frames[:]
+    for _ in range(2):
+        clip = clip_cache.open(clip_cache.place(small, tmp_path / "copy"))[0]
+        np.testing.assert_array_equal(clip.frames[:], expected)
+        for path in (tmp_path / "copy").rglob("frames/c/0/*"):
+            chunk = next(each for each in [path, *path.rglob("*")] if each.is_file())
+            chunk.write_bytes(chunk.read_bytes()[:100])
 
 
 def test_a_claim_is_renewed_while_the_writer_is_there(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
