@@ -34,6 +34,13 @@ TRIES = 2  # of a task whose worker is lost: one that kills each worker must not
 _DEADLY = "the process that did it died, and so did the next: it crashes them, or memory ran out"
 _PARTS = ("client", "nanny", "scheduler", "utils", "worker")
 _LOGGERS = ("asyncio", "distributed", *(f"distributed.{part}" for part in _PARTS), "tornado", "tornado.application")
+_SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": DEATHS,
+    "distributed.logging": {},
+    # Without MALLOC_TRIM_THRESHOLD_, with which each frame's memory is given back, and asked for and cleared again.
+    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1},
+    "distributed.worker.profile.enabled": False,
+}
 _SLOT = "paw_task"  # what a worker has one of, and each task takes
 
 Tell = Callable[[Any], None]
@@ -121,7 +128,7 @@ class Cluster:
 
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # what is to be known is said by this program
-            dask.config.set({"distributed.scheduler.allowed-failures": DEATHS, "distributed.logging": {}})
+            dask.config.set(_SETTINGS)
             try:
                 if self.scheduler:
                     self._client = Client(self.scheduler, timeout=RESTART_S, set_as_default=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -174,7 +174,14 @@ def _pyav(path: Path, facts: VideoFacts, stop: int, geometry: Geometry, channels
 
 
 def _ahead(frames: Generator[VideoFrame | None], n: int) -> Iterator[VideoFrame | None]:
-    """The same frames, decoded n at a time in a thread while those before them are scaled, packed and written."""
+    """The same frames, decoded n at a time in a thread while those before them are scaled, packed and written.
+
+    Not where there is one core for both: two threads would hand it, and the frames from cache to cache, back and forth.
+    """
+    if _threads == 1:
+        with closing(frames):
+            yield from frames
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
         following = pool.submit(lambda: list(islice(frames, n)))
         try:

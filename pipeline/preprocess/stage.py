@@ -194,7 +194,8 @@ class _Run:
                 tasks.append(Task(files, self.settings, old, path, known))
         self.n_tasks, self._started = len(tasks), time.monotonic()
         self.n_done = 0
-        return tasks
+        # The longest first: one that is begun last would keep one worker busy while all others have nothing to do.
+        return sorted(tasks, key=lambda task: -_size(task.files.video or task.files.dlc))
 
     def take(self, result: Result) -> None:
         """Put what was made into the cache, and remember what was said."""
@@ -274,3 +275,10 @@ class _Run:
                 skip = replace(skip, reason=f"kept as it was: {skip.reason}")
             self.writer.skip(skip.recording, skip.trial, skip.reason)
             self.skipped.append(skip)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 of a file that cannot be looked at, which is said when it is read."""
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
