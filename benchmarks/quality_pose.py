@@ -31,6 +31,7 @@ READ: Flags = {"encoder": "none", "merge": "none", "kp-likelihood-thr": LIKELIHO
 RECOMMENDED: Flags = {
     "kp-jitter-std": 0, "focal-gamma": 0, "weight-decay": 1e-2, "aug-swap": 0.5, "tcn-channels": 64,
     "lr": 2e-3, "warmup-epochs": 1, "use-ema": True, "ema-decay": 0.99, "tcn-layers": 9, "train-T": 1536,
+    "pose-windows": "15,61,241",
 }  # fmt: skip
 # By how long the behaviours last, seen in steps of 3 or 2 frames.
 LENGTHS: Mapping[str, Flags] = {
@@ -43,6 +44,7 @@ CHANGES: Mapping[str, Flags | None] = {
     "reference": None,
     "recommended": {},
     "with the time in the recording": {"time-input": "clip"},
+    "without windowed values": {"pose-windows": ""},
     "animals not exchanged": {"aug-swap": 0},
     "keypoint jitter of the defaults": {"kp-jitter-std": 0.02},
     "focal loss of the defaults": {"focal-gamma": 2.5},
