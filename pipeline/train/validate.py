@@ -61,10 +61,11 @@ def evaluate(
     waits: list[float] = []
     chosen = ranks.share([len(clip) for clip in part.clips])
     clips = [part.clips[i] for i in chosen]
+    with_frames = network.encoder is not None
     own: dict[int, Output] = {}
     started = time.perf_counter()
-    for i, clip in zip(chosen, clips if network.encoder is None else fetched(clips), strict=True):
-        waits.append(time.perf_counter() - started)
+    for i, clip in zip(chosen, fetched(clips) if with_frames else clips, strict=True):
+        waits.append(time.perf_counter() - started if with_frames else 0.0)
         data = part.data[i]
         own[i] = infer(network, clip, data.xy, data.visible, tiles(len(clip), settings.val_T), waits.append, data.when)
         started = time.perf_counter()

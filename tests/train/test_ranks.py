@@ -37,12 +37,8 @@ TIMES = ["seconds", "waited_s"]
 GUARD_S = 280
 
 
-# What ranks tell each other; then what `pipeline train` does, without the scores, pictures and report after it.
-RESUME = """
-import sys
-from pathlib import Path
-from pipeline.settings import TrainSettings
-from pipeline.train import stage
+# What ranks tell each other. Not in the same processes as a training: they are in touch once and no second time.
+TELL = """
 from pipeline.train.ranks import world
 
 def fails_on(*failing):
@@ -61,7 +57,13 @@ with world("cpu") as ranks:
     heard = [tried(ask, lambda: fails_on(*who)) for ask in (ranks.first, ranks.each) for who in whos]
     for line in ranks.gather(heard):
         print(line)
-
+"""
+# What `pipeline train` does, without the scores, pictures and report after it.
+RESUME = """
+import sys
+from pathlib import Path
+from pipeline.settings import TrainSettings
+from pipeline.train import stage
 settings = TrainSettings(**eval(sys.argv[3]))
 stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), resume=True)
 """
@@ -179,14 +181,19 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     arguments = [uneven_cache, tmp_path / "more", repr(vars(longer))]
     done = torchrun(*arguments, program=(str(tmp_path / "resume.py"),))
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert done.stdout.splitlines().count("[info] goes on after epoch 2") == 1
+    assert_same_history(tmp_path / "one", tmp_path / "more")
+
+
+def test_what_one_rank_meets_all_are_told(tmp_path: Path) -> None:
+    (tmp_path / "tell.py").write_text(TELL)
+    done = torchrun(program=(str(tmp_path / "tell.py"),))
+    assert done.returncode == 0, done.stderr
     alone_failed, elsewhere = "KeyError'of 0'", "ElsewhereErroranothe"
-    assert lines[:2] == [
+    assert done.stdout.splitlines() == [
         str([0, alone_failed, 0, alone_failed, 0, alone_failed, elsewhere, alone_failed]),
         str([0, elsewhere, 0, elsewhere, 1, elsewhere, "KeyError'of 1'", elsewhere]),
     ]
-    assert lines.count("[info] goes on after epoch 2") == 1
-    assert_same_history(tmp_path / "one", tmp_path / "more")
 
 
 def test_a_rank_that_fails_amid_an_epoch_ends_all_and_is_named(
