@@ -36,6 +36,8 @@ STALE_S = 600.0
 class Bucket:
     """A cache in an object store, held by a lease."""
 
+    alone = False
+
     def __init__(self, path: Remote, ending: str) -> None:
         self.path = Remote(path.url)  # a writer keeps no copies
         self.recordings = self.path / index.RECORDINGS

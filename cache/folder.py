@@ -23,8 +23,14 @@ class CacheBusyError(CacheError):
 
 
 class Home(Protocol):
-    """A cache's place, while one process writes to it. `Folder` and `cache.bucket.Bucket` are such."""
+    """A cache's place, while one process writes to it. `Folder` and `cache.bucket.Bucket` are such.
 
+    alone: whether its claim keeps all others out for certain; if not, one whose claim was taken over may go on for a
+    while, and the other may have committed what it made.
+    """
+
+    @property
+    def alone(self) -> bool: ...
     @property
     def path(self) -> Place: ...
     @property
@@ -60,6 +66,8 @@ class Home(Protocol):
 
 class Folder:
     """A cache in a local folder, held by a lock on a file."""
+
+    alone = True
 
     def __init__(self, path: Path, ending: str) -> None:
         self.path = path

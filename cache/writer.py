@@ -80,8 +80,8 @@ class CacheWriter:
                 raise
             except CacheError:  # damaged: nothing names it, and the next commit deletes it
                 continue
-            # In an object store it may be of a writer that was refused, older than what counts whenever it was put.
-            if isinstance(self.path, Remote) and self._files.get(meta.recording) in self._committed:
+            # It may be of a writer that was refused: older than what counts, whenever it was put there.
+            if not self._home.alone and self._files.get(meta.recording) in self._committed:
                 continue
             self.recordings[meta.recording] = meta
             self._files[meta.recording] = name
@@ -169,8 +169,8 @@ class CacheWriter:
         former = self._files.get(meta.recording)
         self._files[meta.recording] = name
         self.recordings[meta.recording] = meta
-        # In an object store who took the lease over may have committed it: the next commit deletes it, if it counts.
-        if former is not None and former not in self._committed and isinstance(self._home, Folder):
+        # Who took the claim over may have committed it: the next commit deletes it, if that one counts.
+        if former is not None and former not in self._committed and self._home.alone:
             self._home.delete(former)
 
 
