@@ -39,8 +39,9 @@ bench: install
 bench-quality: install
 	$(BIN)/python -m pip install --quiet lightgbm
 	for labels in social aggression; do \
-	  $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels && \
-	  $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels --time && \
+	  for time in none clip entry; do \
+	    $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels --time $$time || exit 1; \
+	  done; \
 	  $(BIN)/python benchmarks/quality_pose.py $(RAT_SOCIAL) bench/pose --folds $(FOLDS) --label-set $$labels --rows all \
 	  || exit 1; done
 	$(BIN)/python benchmarks/before_after.py bench/video --epochs 20

@@ -49,6 +49,7 @@ import pandas as pd
 from peer_lightning_action import CLASSES, LIKELIHOOD, annotation, labels_of, table_of
 from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 
+from pipeline.model.animals import entry
 from pipeline.train import metrics
 
 TRUNK = ("top", "body", "tail")
@@ -59,6 +60,8 @@ LAGS = (1, 5, 15, 30)
 MEANS, DEVIATIONS, EXTREMES = (5, 15, 31, 61, 121, 241), (15, 61, 121), (15, 61)
 # Every frame of the other classes is learned from.
 THINNED = {"social": CLASSES["social"], "aggression": ("base",)}
+# What may be shown of the time, and the mark of it in the names of folders.
+TIMES = {"none": "", "clip": "_time", "entry": "_entry"}
 WEIGHTS = {"plain": "equal weights", "weighted": "class weights"}
 AVERAGED = (1, 15, 61)
 # Small trees, each of a tenth of the features and half of the frames: neighbouring ones are nearly alike. Trees of
@@ -103,7 +106,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--label-set", choices=list(CLASSES), default="social")
     parser.add_argument("--rounds", type=int, default=160, help="trees of each class at most")
     parser.add_argument("--every", type=int, default=12, help="learn from one frame of so many of the common classes")
-    parser.add_argument("--time", action="store_true", help="show the trees the time in the recording too")
+    parser.add_argument(
+        "--time", choices=list(TIMES), default="none",
+        help="show the trees the time too: in the recording, and since the last animal came in, as --time-input has it",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -126,12 +132,12 @@ def settings_of(options: argparse.Namespace, folds: dict[str, int], held_out: in
     inner = [name for name in train if folds[name] == following]
     windows = {"lags": LAGS, "means": MEANS, "deviations": DEVIATIONS, "extremes": EXTREMES, "gap": LONGEST_GAP}
     chosen = {"rounds": options.rounds, "every": options.every, "seed": options.seed}
-    chosen |= {"train": train, "inner": inner} | ({"time": TIME_COPIES} if options.time else {})
+    chosen |= {"train": train, "inner": inner} | ({"time": TIME_COPIES} if TIMES[options.time] else {})
     return json.loads(json.dumps(chosen | windows | BOOSTING))
 
 
 def folder(options: argparse.Namespace, weights: str) -> Path:
-    return options.work / f"{options.label_set}{'_time' if options.time else ''}_{weights}"
+    return options.work / f"{options.label_set}{TIMES[options.time]}_{weights}"
 
 
 def record(options: argparse.Namespace, weights: str, held_out: int) -> Path:
@@ -275,15 +281,26 @@ def windowed(values: np.ndarray) -> np.ndarray:
 
 def features_of(options: argparse.Namespace, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Features (T,F) float32 and labels (T,) of all frames of a recording."""
-    features = windowed(frame_features(table_of(options.rat_social, name)))
-    if options.time:
+    table = table_of(options.rat_social, name)
+    features = windowed(frame_features(table))
+    if TIMES[options.time]:
         since = np.arange(len(features), dtype=np.float32)
-        both_ends = np.stack([since, len(features) - 1 - since], 1)
-        features = np.hstack([features, np.tile(both_ends, (1, TIME_COPIES))])
+        times = [since, len(features) - 1 - since]
+        if options.time == "entry":
+            times.append(since - entered(table))
+        features = np.hstack([features, np.tile(np.stack(times, 1), (1, TIME_COPIES))])
     labels = labels_of(options.rat_social, options.label_set, name)
     if len(features) != len(labels):
         raise SystemExit(f"{name}: {len(features)} rows of keypoints, {len(labels)} of labels")
     return features, labels
+
+
+def entered(table: Path) -> float:
+    """The frame in which the second animal came in; NaN if the two are never seen together."""
+    xy, animals, _ = points(table)
+    groups = [[i for i, name in enumerate(animals) if name == animal] for animal in dict.fromkeys(animals)]
+    frame = entry(np.isfinite(xy).all(-1), groups)
+    return float("nan") if frame is None else float(frame)
 
 
 def sample(options: argparse.Namespace, name: str) -> Sample:

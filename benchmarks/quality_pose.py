@@ -44,6 +44,7 @@ CHANGES: Mapping[str, Flags | None] = {
     "reference": None,
     "recommended": {},
     "with the time in the recording": {"time-input": "clip"},
+    "with the time since the entry": {"time-input": "entry"},
     "without windowed values": {"pose-windows": ""},
     "animals not exchanged": {"aug-swap": 0},
     "keypoint jitter of the defaults": {"kp-jitter-std": 0.02},

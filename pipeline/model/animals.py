@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 # What stands before the _ in names of one animal's two sides, which are no two animals.
 SIDES = frozenset({"l", "r", "left", "right", "front", "back", "fore", "hind", "upper", "lower", "inner", "outer"})
 # Places on a part: paw_L, paw_R, ear_L and ear_R are no paw and ear with the parts L and R.
 PLACES = SIDES | {"base", "tip", "mid", "middle", "center", "centre", "end", "root"}
+
+# Share of the frames in which animals that are all there are seen together at least.
+TOGETHER = 0.25
 
 
 def animals(keypoint_names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
@@ -25,6 +30,21 @@ def animals(keypoint_names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
             first = next(iter(parts_of.values()))
             return tuple(tuple(parts[part] for part in first) for parts in parts_of.values())
     return (tuple(range(len(keypoint_names))),)
+
+
+def entry(visible_TK: np.ndarray, groups: Sequence[Sequence[int]]) -> int | None:
+    """The frame in which the last of several animals came in; None of one animal, or if they are never seen together.
+
+    Trackers lose an animal that is there and see one that is not, so it is the frame before which all are seen together
+    in fewer and after which they are seen in more than a quarter of the frames: where the cumulative sum of (seen
+    together - 1/4) is smallest (Page 1954, https://doi.org/10.1093/biomet/41.1-2.100).
+    """
+    if len(groups) < 2 or not len(visible_TK):
+        return None
+    together_T = np.all([visible_TK[:, list(group)].any(1) for group in groups], 0)
+    above_T = np.cumsum((together_T - TOGETHER)[::-1])[::-1]  # of this frame and all after it
+    frame = int(above_T.argmax())
+    return frame if above_T[frame] > 0 else None
 
 
 def _several(parts_of: Mapping[str, Mapping[str, int]]) -> bool:

@@ -18,8 +18,9 @@ from pipeline.model.tcn import stretched
 
 # A feature further from its mean than so many standard deviations is a wrong point more often than a movement.
 LARGEST = 5.0
-# What is told of a frame's time, when it is: frames since the clip's begin, to its end, and since the stimulus.
-TIMES = 3
+# What is told of a frame's time, when it is: frames since the clip's begin, to its end, since the stimulus, and since
+# the last animal's entry.
+TIMES = 4
 # The time is told over these: of a whole session, in which a phase of it shows little, and of shorter and shorter ones.
 SPANS = (10_000.0, 2_000.0, 300.0)
 
@@ -45,7 +46,7 @@ def pose_set(
 ) -> PoseSet:
     """The features of a setting: graph, motion, both, or auto: both where there are the graph's six parts, else motion.
 
-    time_input: none, clip or stimulus. Raises PoseError and PoseFeaturesError.
+    time_input: none, clip, stimulus or entry. Raises PoseError and PoseFeaturesError.
     """
     layout = pose_graph.layout(keypoint_names, pose_names)
     if features in ("graph", "both") and layout.indices is None:
@@ -54,7 +55,7 @@ def pose_set(
             f"{', '.join(keypoint_names)}; name them with --pose-names, or use --pose-features motion"
         )
     graph = None if features == "motion" else layout.indices
-    time = {"none": (), "clip": (0, 1), "stimulus": (2,)}[time_input]
+    time = {"none": (), "clip": (0, 1), "stimulus": (2,), "entry": (0, 1, 3)}[time_input]
     return PoseSet(graph, None if features == "graph" else animals(keypoint_names), time)
 
 

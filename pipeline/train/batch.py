@@ -18,7 +18,7 @@ class Batch:
 
     frames: uint8 (B,T,H,W,C), or None for pose alone. xy: float32 (B,T,K,2) in [0, 1] of the padded square, 0 where
     invisible. visible: bool (B,T,K). labels: int64 (B,T), -1 unlabelled or padding. valid: bool (B,T), False: padding.
-    when: float32 (B,T,3), times of the frames (see `pose_branch`), NaN where not known; None where none is.
+    when: float32 (B,T,TIMES), times of the frames (see `pose_branch`), NaN where not known; None where none is.
     """
 
     frames: torch.Tensor | None

@@ -88,6 +88,11 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     _say_mirror(cache.keypoint_names, settings.aug_hflip, say)
     if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
         raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
+    if settings.time_input == "entry" and not any(np.isfinite(data.when[:, 3]).any() for data in whole.data):
+        raise SettingsError(
+            "--time-input entry: no recording shows several animals together; it is for keypoints that are named "
+            "<animal>_<bodypart>, of two animals or more"
+        )
     split = _split(whole, merge.names, settings, say)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))

@@ -19,6 +19,7 @@ import torch
 
 from cache.clip import UNLABELLED
 from cache.remote import AT_ONCE
+from pipeline.model.animals import animals, entry
 from pipeline.model.pose_branch import TIMES
 from pipeline.train.batch import Batch
 from pipeline.train.keep import KeptFrames
@@ -43,8 +44,8 @@ class ClipData:
 
     xy is clipped to [0, 1], and 0 where a keypoint is not visible; labels are -1 where unlabelled. A damaged frame is
     unlabelled and shows no keypoint, which keeps it out of losses, scores, sampling and pose features.
-    when (T,3) float32: frames since the trial's begin, to the clip's last frame, and since the stimulus (NaN where not
-    known).
+    when (T,TIMES) float32: frames since the trial's begin, to the clip's last frame, since the stimulus, and since the
+    last of several animals came in (NaN where not known).
     """
 
     labels: np.ndarray
@@ -65,16 +66,18 @@ def load_clip(clip: Clip, merge: Merge, likelihood_thr: float) -> ClipData:
         labels=np.where(clip.intact, merge.apply(clip.labels), UNLABELLED),
         xy=np.where(visible[..., None], np.clip(xy, 0, 1), 0).astype(np.float32),
         visible=visible,
-        when=_when(clip),
+        when=_when(clip, visible),
     )
 
 
-def _when(clip: Clip) -> np.ndarray:
+def _when(clip: Clip, visible_TK: np.ndarray) -> np.ndarray:
     frame = np.arange(len(clip), dtype=np.float32)
     # All are counted from the trial's start, of which the clip may begin later.
     since = clip.source["crop_start"] + frame
     stimulus = math.nan if clip.stim_frame is None else clip.stim_frame
-    return np.stack([since, len(clip) - 1 - frame, since - np.float32(stimulus)], 1)
+    entered = entry(visible_TK, animals(clip.keypoint_names))
+    since_entry = frame - np.float32(math.nan if entered is None else entered)
+    return np.stack([since, len(clip) - 1 - frame, since - np.float32(stimulus), since_entry], 1)
 
 
 def load_clips(clips: Iterable[Clip], merge: Merge, likelihood_thr: float) -> list[ClipData]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.model.animals import SIDES, animals, exchanged
+from pipeline.model.animals import SIDES, animals, entry, exchanged
 from pipeline.model.pose_graph import PARTS
 
 MICE = ("individual1_nose", "individual1_tail", "individual2_nose", "individual2_tail")
@@ -89,3 +89,31 @@ def test_an_exchange_puts_each_animal_where_it_should_be_and_back(order: list[in
         assert [index[here] for here in groups[animal]] == list(groups[other])
     back = exchanged(groups, 8, np.argsort(order).tolist())
     assert [index[k] for k in back] == list(range(8))
+
+
+@given(st.integers(0, 150), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_the_entry_is_found_although_tracks_are_lost_and_made_up(alone: int, seed: int, other: int) -> None:
+    """Of 300 frames, `alone` before it: the intruder is then seen in 1 of 10 frames, and afterwards in 6 of 10."""
+    together = np.zeros(300, bool)
+    for start, stop, share in ((0, alone, 0.1), (alone, 300, 0.6)):
+        for block in range(start, stop, 10):
+            n = min(10, stop - block)
+            together[block : block + n][np.random.default_rng((seed, block)).permutation(n)[: round(share * n)]] = True
+    visible = np.zeros((300, 4), bool)
+    visible[:, 0] = True
+    visible[np.arange(300), 2 + np.random.default_rng(other).integers(0, 2, 300)] = together
+    found = entry(visible, ((0, 1), (2, 3)))
+    assert found is not None
+    assert abs(found - alone) <= 10
+    assert together[found]
+    # The score of every frame, one by one.
+    score = [sum(together[frame:]) - 0.25 * (300 - frame) for frame in range(300)]
+    assert score[found] == max(score)
+
+
+def test_no_entry_without_several_animals() -> None:
+    seen = np.ones((9, 4), bool)
+    assert entry(seen, ((0, 1, 2, 3),)) is None
+    assert entry(seen[:0], ((0, 1), (2, 3))) is None
+    assert entry(~seen, ((0, 1), (2, 3))) is None
+    assert entry(seen, ((0, 1), (2, 3))) == 0

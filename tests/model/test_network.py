@@ -12,7 +12,7 @@ from pipeline.model.encoder import EncoderError
 from pipeline.model.frame_encoder import to_unit
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.parts import clip_output
-from pipeline.model.pose_branch import PoseFeaturesError, PoseSet
+from pipeline.model.pose_branch import TIMES, PoseFeaturesError, PoseSet
 from pipeline.model.pose_graph import PARTS
 
 B, T, SIZE = 2, 25, 32
@@ -32,10 +32,12 @@ def clips(channels: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, 
 
 
 def times() -> torch.Tensor:
-    """(B,T,3): frames since the begin and to the end, and since a stimulus at frame 10 of the first clip alone."""
+    """(B,T,TIMES): frames since the begin and to the end, since a stimulus at frame 10 of the first clip alone, and
+    since an entry at frame 5.
+    """
     frame = torch.arange(T, dtype=torch.float32).expand(B, T)
     stimulus = torch.tensor([[10.0], [torch.nan]])
-    return torch.stack([frame, T - 1 - frame, frame - stimulus], -1)
+    return torch.stack([frame, T - 1 - frame, frame - stimulus, frame - 5], -1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -148,13 +150,13 @@ def test_where_all_keypoints_are_missing_outputs_and_slopes_are_finite(features:
     assert all(weight.grad.isfinite().all() for weight in network.parameters())
 
 
-@pytest.mark.parametrize(("time_input", "columns"), [("clip", [0, 1]), ("stimulus", [2])])
+@pytest.mark.parametrize(("time_input", "columns"), [("clip", [0, 1]), ("stimulus", [2]), ("entry", [0, 1, 3])])
 @torch.no_grad()
 def test_the_times_that_were_asked_for_reach_the_output_and_no_others(time_input: str, columns: list[int]) -> None:
     _, xy, visible, valid = clips()
     network, unseen = make(encoder="none", time_input=time_input), make(encoder="none")
     before = network(None, xy, visible, valid, times()).logits_BTN
-    for column in range(3):
+    for column in range(TIMES):
         changed = times()
         changed[..., column] += 100
         after = network(None, xy, visible, valid, changed).logits_BTN

@@ -229,7 +229,7 @@ def test_times_are_shown_over_several_spans_with_a_mark_of_being_known() -> None
     made.linear.weight[:, :-n_shown] = 0
     made.linear.bias.zero_()
     xy, visible = torch.zeros(1, 4, 6, 2), torch.zeros(1, 4, 6, dtype=torch.bool)
-    when = torch.tensor([[0.0, 500, 7], [30, 470, torch.nan], [torch.nan, 1, 0], [1e6, 0, 0]])[None]
+    when = torch.tensor([[0.0, 500, 7, 0], [30, 470, torch.nan, 0], [torch.nan, 1, 0, 0], [1e6, 0, 0, 0]])[None]
     times = torch.stack([when[0, :, 0].nan_to_num(), when[0, :, 1]], -1)
     known = torch.tensor([[1.0, 1], [1, 1], [0, 1], [1, 1]])
     longest, *others = SPANS

@@ -643,3 +643,16 @@ def test_merged_classes_are_what_is_learned(small_cache: Path, quick) -> None:
     raw = sum((np.bincount(clip.labels, minlength=5) for clip in data.train.clips), np.zeros(5, int))
     assert data.class_counts.tolist() == [raw[0], raw[1] + raw[3], raw[2], raw[4]]
     assert CLASSES[3] == "paw_guard"
+
+
+def test_the_time_since_the_entry_changes_the_run(two_mice: Path, quick, tmp_path: Path) -> None:
+    for time_input in ("clip", "entry"):
+        run(two_mice, tmp_path / time_input, quick(encoder="none", time_input=time_input))
+    losses = [pd.read_csv(tmp_path / name / HISTORY)["shown_loss"] for name in ("clip", "entry")]
+    assert (losses[0] != losses[1]).all()
+
+
+def test_one_animal_has_no_entry(small_cache: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--time-input entry: no recording shows several animals together"):
+        run(small_cache, tmp_path / "run", quick(time_input="entry"))
+    assert not (tmp_path / "run").exists()

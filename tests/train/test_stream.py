@@ -9,6 +9,7 @@ import torch
 
 import cache as clip_cache
 from cache.clip import ClipRows, Geometry, RecordingMeta
+from pipeline.model.pose_branch import TIMES
 from pipeline.train import stream as stream_module
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import ClipData, Stream, StreamError, load_clip
@@ -33,8 +34,9 @@ def write_cache(path: Path, store: str = "zarr", frames: bool = True, channels: 
 
 
 def write_recording(
-    cache, recording, lengths, keypoints, labels, geometry, frames=None, intact=None, crop_start=0, stim_frame=None
-) -> None:
+    cache, recording, lengths, keypoints, labels, geometry, frames=None, intact=None, crop_start=0, stim_frame=None,
+    keypoint_names=KEYPOINTS,
+) -> None:  # fmt: skip
     n = len(labels)
     edges = np.cumsum([0, *lengths]).tolist()
     writer = cache.writer(recording)
@@ -48,7 +50,7 @@ def write_recording(
         channels=1 if frames is None else frames.shape[-1],
         fps=None if frames is None else 30.0,
         decoder=None if frames is None else "pyav",
-        keypoint_names=KEYPOINTS[: keypoints.shape[1]],
+        keypoint_names=keypoint_names[: keypoints.shape[1]],
         class_names=CLASSES,
         clips=tuple(
             ClipRows(i + 1, a, b, a, crop_start, stim_frame=stim_frame) for i, (a, b) in enumerate(pairwise(edges))
@@ -107,7 +109,7 @@ def test_frames_keypoints_and_labels_are_those_of_the_window(clips, batch_size, 
                 assert batch.when[b, :n, 0].tolist() == list(range(window.start, window.stop))
                 last = LENGTHS[window.clip] - 1
                 assert batch.when[b, :n, 1].tolist() == [last - t for t in range(window.start, window.stop)]
-                assert batch.when[b, :n, 2].isnan().all()
+                assert batch.when[b, :n, 2:].isnan().all()
                 # the padding is no data, whatever the buffer held before
                 assert not batch.frames[b, n:].any()
                 assert (batch.labels[b, n:] == -1).all()
@@ -170,7 +172,7 @@ def test_large_windows_get_fewer_buffers(clips, monkeypatch):
 
 def test_an_error_in_a_thread_reaches_the_loop_in_its_turn(clips):
     windows = [Window(0, 0, 20), Window(0, 60, 71), Window(0, 0, 20)]
-    when = np.zeros((71, 3), np.float32)
+    when = np.zeros((71, TIMES), np.float32)
     data = [ClipData(np.zeros(71, np.int64), np.zeros((71, 2, 2), np.float32), np.zeros((71, 2), bool), when)]
     stream = iter(Stream(clips[:1], data, windows, 1, "cpu"))
     next(stream)
@@ -315,3 +317,24 @@ def test_pinned_buffers_are_not_overwritten_before_they_are_copied(clips):
     for i, batch in enumerate(kept):
         for b, window in enumerate(windows[2 * i : 2 * i + 2]):
             assert (batch.frames[b].cpu().numpy() == numbered(window.start + np.arange(30))).all()
+
+
+@pytest.mark.parametrize(("together", "entered"), [((200, 400), 200), ((0, 400), 0), ((400, 400), None)])
+def test_the_entry_of_the_second_animal_is_seen_in_the_keypoints(tmp_path, together, entered):
+    """The second mouse is lost in every other frame, and seen for 10 frames although it is not there yet."""
+    keypoints = np.full((400, 4, 3), 0.5, np.float32)
+    keypoints[:, 2:, 2] = 0
+    keypoints[20:30, 2:, 2] = 1 if entered != 0 else 0
+    keypoints[slice(*together, 2), 3, 2] = 1
+    if entered is None:
+        keypoints[:, 2:, 2] = 0
+    with clip_cache.create(tmp_path / "CACHE") as cache:
+        names = ("a_nose", "a_tail", "b_nose", "b_tail")
+        labels = np.zeros(400, int), Geometry.pose_only(20, 10)
+        write_recording(cache, "r", [400], keypoints, *labels, keypoint_names=names)
+    (clip,) = clip_cache.open(tmp_path / "CACHE")
+    since = load_clip(clip, make_merge(CLASSES, "none"), 0.5).when[:, 3]
+    if entered is None:
+        assert np.isnan(since).all()
+    else:
+        assert since.tolist() == list(range(-entered, 400 - entered))
