@@ -187,8 +187,8 @@ class TrainSettings:
         "none",
         "model",
         "clip: show the network the time since the clip's begin and to its end; stimulus: that since StimFrame; entry: "
-        "those of clip, and that since the last of several animals came in, as the keypoints show it. Each is a "
-        "shortcut if behaviours come at fixed times",
+        "that since the last of several animals came in, as the keypoints show it. Each is a shortcut if behaviours "
+        "come at fixed times",
         choices=("none", "clip", "stimulus", "entry"),
     )
     pose_width: int = setting(64, "model", "length of the pose branch's feature vector of a frame", ge=8)

@@ -21,8 +21,9 @@ LARGEST = 5.0
 # What is told of a frame's time, when it is: frames since the clip's begin, to its end, since the stimulus, and since
 # the last animal's entry.
 TIMES = 4
-# The time is told over these: of a whole session, in which a phase of it shows little, and of shorter and shorter ones.
-SPANS = (10_000.0, 2_000.0, 300.0)
+# Each time is told by so many knots, evenly over those of the training recordings: which of them have passed, softly
+# within a step. A single number would need a very steep weight to tell, say, the end of a scored span.
+KNOTS = 97
 
 
 class PoseFeaturesError(ValueError):
@@ -55,7 +56,7 @@ def pose_set(
             f"{', '.join(keypoint_names)}; name them with --pose-names, or use --pose-features motion"
         )
     graph = None if features == "motion" else layout.indices
-    time = {"none": (), "clip": (0, 1), "stimulus": (2,), "entry": (0, 1, 3)}[time_input]
+    time = {"none": (), "clip": (0, 1), "stimulus": (2,), "entry": (3,)}[time_input]
     return PoseSet(graph, None if features == "graph" else animals(keypoint_names), time)
 
 
@@ -70,16 +71,15 @@ class BodySizes:
 class PoseBranch(nn.Module):
     """Features and which of them are present -> linear (B,T,D).
 
-    Motion features and times are seen over their mean and spread in the training recordings, and the former about the
-    animal's mean shape there; `fit` and `fit_times` find them, and the weights hold them. windows: lengths in frames
-    over which the features' means and deviations are seen too, alike in the `step` frames of a step (`pose_windows`).
+    Motion features are seen over their mean and spread in the training recordings, about the animal's mean shape there,
+    and times by KNOTS over theirs; `fit` and `fit_times` find these, and the weights hold them. windows: lengths in
+    frames over which the features' means and deviations are seen too, alike in a step's `step` frames (`pose_windows`).
     """
 
     shape_n2: torch.Tensor
     mean_F: torch.Tensor
     spread_F: torch.Tensor
-    time_mean: torch.Tensor
-    time_spread: torch.Tensor
+    knots_WN: torch.Tensor
 
     def __init__(self, made: PoseSet, n_keypoints: int, width: int, windows: Sequence[int] = (), step: int = 1) -> None:
         super().__init__()
@@ -94,9 +94,8 @@ class PoseBranch(nn.Module):
             n_inputs += F + 2 * n_keypoints
             n_windowed += F
         if made.time:
-            self.register_buffer("time_mean", torch.zeros(len(SPANS) * len(made.time)))
-            self.register_buffer("time_spread", torch.ones(len(SPANS) * len(made.time)))
-        n_inputs += (1 + len(SPANS)) * len(made.time)
+            self.register_buffer("knots_WN", torch.arange(KNOTS, dtype=torch.float32).repeat(len(made.time), 1))
+        n_inputs += (1 + KNOTS) * len(made.time)
         self.linear = nn.Linear(n_inputs, width)
         if self.windows:
             self.of_windows = nn.Linear(pose_windows.n_features(n_windowed, self.windows), width, bias=False)
@@ -152,29 +151,23 @@ class PoseBranch(nn.Module):
         return BodySizes(graph_B, motion_B)
 
     def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-        """Whether each time is known, and what is told of it, over its mean and spread; 0 where it is not known."""
+        """Whether each time is known, and of each of its knots whether it has passed (-1 to 1); 0 where not known."""
         if when_BT3 is None:
             when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
-        known_BTW = torch.isfinite(when_BT3[..., list(self.made.time)])
-        told_BTF = (self._told(when_BT3) - self.time_mean) / self.time_spread
-        return torch.cat([known_BTW.float(), told_BTF.clamp(-LARGEST, LARGEST).nan_to_num(0.0)], -1)
-
-    def _told(self, when_BT3: torch.Tensor) -> torch.Tensor:
-        """The time over each of the SPANS, all but the first drawn in to [-1, 1]; NaN where it is not known."""
         when_BTW = when_BT3[..., list(self.made.time)]
-        longest, *others = SPANS
-        return torch.cat([when_BTW / longest, *((when_BTW / span).tanh() for span in others)], -1)
+        step_W1 = self.knots_WN[:, 1:2] - self.knots_WN[:, :1]
+        passed_BTWN = (2 * (when_BTW[..., None] - self.knots_WN) / step_W1).tanh().nan_to_num(0.0)
+        return torch.cat([torch.isfinite(when_BTW).float(), passed_BTWN.flatten(2)], -1)
 
     @torch.no_grad()
     def fit_times(self, whens: Sequence[np.ndarray]) -> None:
-        """Mean and spread of what is told of the times (T,3) of clips."""
-        if not self.made.time or not whens:
-            return
-        told = self._told(torch.from_numpy(np.concatenate(whens))).double()
-        known = told[torch.isfinite(told).all(-1)]
-        if len(known):
-            self.time_mean.copy_(known.mean(0))
-            self.time_spread.copy_(known.std(0, correction=0).clamp(min=1e-3))
+        """The knots of the times (T,TIMES) of clips: from the smallest to the largest, a frame apart at least."""
+        for row, column in enumerate(self.made.time):
+            known = [when[np.isfinite(when[:, column]), column] for when in whens]
+            known = [times for times in known if len(times)]
+            if known:
+                first, last = min(float(t.min()) for t in known), max(float(t.max()) for t in known)
+                self.knots_WN[row] = torch.linspace(first, max(last, first + KNOTS - 1), KNOTS)
 
     @torch.no_grad()
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -35,7 +35,7 @@ from pipeline.train.run_folder import (
 from pipeline.train.split import Split, read_split, save_split
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
-TRAIN_VERSION = 3
+TRAIN_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.model import pose_motion, pose_windows
-from pipeline.model.pose_branch import LARGEST, SPANS, PoseBranch, PoseFeaturesError, PoseSet, pose_set
+from pipeline.model.pose_branch import KNOTS, LARGEST, PoseBranch, PoseFeaturesError, PoseSet, pose_set
 from pipeline.model.pose_graph import PARTS, PoseError, features
 
 MICE = ("m1_nose", "m1_ear", "m1_tail", "m2_nose", "m2_ear", "m2_tail")
@@ -207,35 +207,45 @@ def test_bridged_keypoints_are_told_from_seen_ones() -> None:
 
 
 @torch.no_grad()
-def test_times_are_shown_over_their_mean_and_spread() -> None:
-    made = branch("stimulus")
-    frame = np.arange(400, dtype=np.float32)
-    known = np.stack([frame, 399 - frame, frame - 60], 1)
-    unknown = np.stack([frame, 399 - frame, np.full(400, np.nan, np.float32)], 1)
-    made.fit_times([known, unknown])
-    told = made._times(torch.from_numpy(np.stack([known, unknown])), torch.zeros(2, 400, 1, 2))
-    assert told[0, :, 0].tolist() == [1.0] * 400
-    torch.testing.assert_close(told[0, :, 1:].mean(0), torch.zeros(len(SPANS)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(told[0, :, 1:].std(0, correction=0), torch.ones(len(SPANS)), atol=1e-3, rtol=0)
-    assert not told[1].any()
-    made.fit_times([unknown])  # nothing to be learned of them, and nothing broken
-    assert made.time_spread.isfinite().all()
+@pytest.mark.parametrize(("time_input", "column"), [("stimulus", 2), ("entry", 3)])
+def test_times_are_shown_by_the_knots_that_have_passed(time_input: str, column: int) -> None:
+    made = branch(time_input)
+    when = np.full((2, 401, 4), np.nan, np.float32)
+    when[0, :, column] = np.arange(401) - 60
+    made.fit_times(list(when))
+    shown = made._times(torch.from_numpy(when), torch.zeros(2, 401, 1, 2))
+    knots = np.linspace(-60, 340, KNOTS)
+    expected = np.tanh((when[0, :, column, None] - knots) / (400 / (KNOTS - 1)) * 2)
+    assert shown[0, :, 0].tolist() == [1.0] * 401
+    assert shown[0, :, 1:].numpy() == pytest.approx(expected, abs=1e-4)
+    assert not shown[1].any()
 
 
 @torch.no_grad()
-def test_times_are_shown_over_several_spans_with_a_mark_of_being_known() -> None:
+def test_times_that_are_nowhere_known_leave_finite_knots() -> None:
+    made = branch("stimulus")
+    when = np.full((9, 4), np.nan, np.float32)
+    made.fit_times([when])
+    when[:, 2] = 5
+    made.fit_times([when[:0], when])
+    assert made._times(torch.from_numpy(when)[None], torch.zeros(1, 9, 1, 2)).isfinite().all()
+
+
+@torch.no_grad()
+def test_both_times_of_a_clip_reach_the_output_with_their_marks_of_being_known() -> None:
     made = branch("clip")
-    n_shown = 2 * (1 + len(SPANS))
+    n_shown = 2 * (1 + KNOTS)
     made.linear.weight[:, :-n_shown] = 0
     made.linear.bias.zero_()
-    xy, visible = torch.zeros(1, 4, 6, 2), torch.zeros(1, 4, 6, dtype=torch.bool)
-    when = torch.tensor([[0.0, 500, 7, 0], [30, 470, torch.nan, 0], [torch.nan, 1, 0, 0], [1e6, 0, 0, 0]])[None]
-    times = torch.stack([when[0, :, 0].nan_to_num(), when[0, :, 1]], -1)
-    known = torch.tensor([[1.0, 1], [1, 1], [0, 1], [1, 1]])
-    longest, *others = SPANS
-    told = torch.cat([times / longest, *((times / span).tanh() for span in others)], -1)
-    shown = torch.cat([known, told.clamp(-LARGEST, LARGEST) * known.repeat(1, len(SPANS))], -1)
-    torch.testing.assert_close(made(xy, visible, when)[0], shown @ made.linear.weight[:, -n_shown:].T)
+    xy, visible = torch.zeros(1, 3, 6, 2), torch.zeros(1, 3, 6, dtype=torch.bool)
+    when = torch.tensor([[0.0, 500, 7, 7], [30, 470, torch.nan, 7], [torch.nan, 1, 0, 0]])[None]
+    made.fit_times([np.array([[0, 500, 0, 0], [500, 0, 0, 0]], np.float32)])
+    knots = torch.linspace(0, 500, KNOTS)
+    passed = [((when[0, :, i, None] - knots) / (500 / (KNOTS - 1)) * 2).tanh().nan_to_num(0.0) for i in (0, 1)]
+    shown = torch.cat([torch.tensor([[1.0, 1], [1, 1], [0, 1]]), *passed], -1)
+    torch.testing.assert_close(
+        made(xy, visible, when)[0], shown @ made.linear.weight[:, -n_shown:].T, atol=1e-4, rtol=1e-3
+    )
 
 
 @torch.no_grad()
