@@ -56,6 +56,8 @@ CHANGES: Mapping[str, Flags | None] = {
     "128 channels": {"tcn-channels": 128},
     "no average of the weights": {"use-ema": False},
     "20 epochs": {"epochs": 20},
+    "time stretch": {"aug-stretch": 0.25},
+    "mixing of windows": {"aug-mix": 0.3},
 }
 
 

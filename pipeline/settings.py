@@ -243,6 +243,21 @@ class TrainSettings:
     aug_kp_drop: float = setting(
         0.0, "augmentation", "share of each keypoint's frames that are hidden, as if the tracking lost it", ge=0, lt=1
     )
+    aug_stretch: float = setting(
+        0.0,
+        "augmentation",
+        "a window is played faster or slower by a factor from 1 / (1 + this) to 1 + this; all of its frames are shown, "
+        "so it becomes shorter, or up to so many times longer",
+        ge=0,
+        le=1,
+    )
+    aug_mix: float = setting(
+        0.0,
+        "augmentation",
+        "mixup: each window's features and behaviour loss are mixed with those of another of its batch, whose share is "
+        "drawn from Beta(this, this) and is never the larger; 0: off",
+        ge=0,
+    )
     aug_swap: float = setting(
         0.0,
         "augmentation",

@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.model.encoder import make_encoder
 from pipeline.model.frame_encoder import Encoded, EncoderError
+from pipeline.model.mixing import mixed
 from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
 from pipeline.model.view import AnimalView, View
@@ -125,10 +126,11 @@ class Network(nn.Module):
         when_BT3: torch.Tensor | None = None,
         view: View | None = None,
         motion_BTK2: torch.Tensor | None = None,
+        own_share_BT: torch.Tensor | None = None,
     ) -> Output:
         """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES.
 
-        view: of `view_of`; None: that of these keypoints. motion: see `PoseBranch`.
+        view: of `view_of`; None: that of these keypoints. motion: see `PoseBranch`. own_share: see `decode`.
         """
         view = view or self.view_of(xy_BTK2, visible_BTK)
         encoded = None
@@ -137,7 +139,7 @@ class Network(nn.Module):
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
             encoded = self.encoder(self.seen(frames_BTCHW, view))
         posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3, motion_BTK2)
-        return self.decode(encoded, view, posed_BTD, valid_BT)
+        return self.decode(encoded, view, posed_BTD, valid_BT, own_share_BT)
 
     def seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
         """What the encoder is shown of frames, through the view on each."""
@@ -146,16 +148,28 @@ class Network(nn.Module):
         return self.animal_view.pictures(frames_BTCHW, view)
 
     def decode(
-        self, encoded: Encoded | None, view: View | None, posed_BTD: torch.Tensor, valid_BT: torch.Tensor
+        self,
+        encoded: Encoded | None,
+        view: View | None,
+        posed_BTD: torch.Tensor,
+        valid_BT: torch.Tensor,
+        own_share_BT: torch.Tensor | None = None,
     ) -> Output:
-        """From the encoded frames, seen through the view, and the pose branch's features to the outputs."""
+        """From the encoded frames, seen through the view, and the pose branch's features to the outputs.
+
+        own_share: how much of each frame's features is the sample's own, the rest is its partner's (see `mixing`);
+        None: all. The keypoint head sees the sample's own alone: it moves places that its own frames show, and what
+        their partner's say of other places would only mislead it.
+        """
         joined_BTD = posed_BTD if encoded is None else torch.cat([encoded.features, posed_BTD], -1)
         stride, T = self.config.tcn_stride, valid_BT.shape[1]
-        joined_BSD, valid_BS = pooled(joined_BTD, valid_BT, stride)
-        h_BSC = self.head_dropout(self.tcn(joined_BSD, valid_BS))
-        # In full precision: a keypoint's place and the losses are worth more than the time that two small layers take.
-        with torch.autocast(h_BSC.device.type, enabled=False):
-            h_BSC = h_BSC.float()
+        if own_share_BT is None:
+            h_BSC, valid_BS = self._over_time(joined_BTD, valid_BT)
+            own_BSC = h_BSC
+        else:
+            h_BSC, valid_BS = self._over_time(mixed(joined_BTD, own_share_BT), valid_BT)
+            own_BSC = h_BSC if self.keypoints is None else self._over_time(joined_BTD, valid_BT)[0]
+        with torch.autocast(h_BSC.device.type, enabled=False):  # in full precision, see `_over_time`
             stages = [self.action(h_BSC)]
             for refinement in self.refinements:
                 stages.append(refinement(stages[-1], valid_BS))
@@ -164,10 +178,16 @@ class Network(nn.Module):
                 return Output(logits_BTN, None, None, tuple(unrefined))
             # Where the encoder sees them, moved by what the pose and the frames before and after say. A mean of cells'
             # centres lies half a cell or more from 0 and 1, where the logit is infinite.
-            moved_BTK2 = stretched(self.keypoints(h_BSC), T, stride).unflatten(-1, (-1, 2))
+            moved_BTK2 = stretched(self.keypoints(own_BSC), T, stride).unflatten(-1, (-1, 2))
             places_BTK2 = (encoded.places.logit() + moved_BTK2).sigmoid()
             xy_BTK2 = places_BTK2 if view is None else view.back(places_BTK2)
             return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined), view)
+
+    def _over_time(self, joined_BTD: torch.Tensor, valid_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the heads see (B,S,C) of each step, and which steps are valid (B,S)."""
+        joined_BSD, valid_BS = pooled(joined_BTD, valid_BT, self.config.tcn_stride)
+        # In full precision: a keypoint's place and the losses are worth more than the time that small layers take.
+        return self.head_dropout(self.tcn(joined_BSD, valid_BS)).float(), valid_BS
 
 
 class Refinement(nn.Module):

@@ -1,6 +1,7 @@
 """Augmentation of a batch on its device: every draw is each sample's own, from a generator with that sample's seed.
 
-A batch is therefore augmented as its samples would be one by one, padded or not.
+A batch is therefore augmented as its samples would be one by one, padded or not; what each is mixed with alone depends
+on the others.
 Axes: B batch, T frames, n valid frames of a sample, C channels, H, W, K keypoints.
 """
 
@@ -16,8 +17,10 @@ import torch
 
 from pipeline.model.animals import exchanged
 from pipeline.model.frame_encoder import to_unit
+from pipeline.model.mixing import partners
 from pipeline.settings import TrainSettings
 from pipeline.train.batch import Batch
+from pipeline.train.tempo import played
 
 LOST_FRAMES = 20
 P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3, 0.2
@@ -32,7 +35,8 @@ class Augmented:
     that of every frame speeds would drown. xy_target and visible, of the same shapes, have no jitter and no lost
     points, and are what the keypoint head learns.
     Coordinates are 0 where invisible. view_moved (B,4): how each sample's view is moved (see `View.moved`), None where
-    all of a frame is seen. The rest as in Batch.
+    all of a frame is seen. own_share (B,T): of its own features and loss in each frame, where samples are mixed (see
+    `mixing`), 1 where it or its partner is padding; None where none is. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
@@ -45,6 +49,7 @@ class Augmented:
     when: torch.Tensor | None = None
     view_moved: torch.Tensor | None = None
     xy_motion: torch.Tensor | None = None
+    own_share: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def augment(
 
     flip_pairs: the keypoints that change places in a mirror. groups: the keypoints of each animal.
     """
+    if settings.aug_stretch:
+        batch = played(batch, [tempo(settings.aug_stretch, seed) for seed in seeds])
     lengths = batch.valid.sum(1).tolist()
     K = batch.xy.shape[2]
     groups = groups or (range(K),)
@@ -118,13 +125,33 @@ def augment(
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
     moved = [drawn.view for drawn in draws]
     view_moved = None if settings.view == "full" else torch.tensor(moved, device=xy.device)
+    own_share = _own_share(batch.valid, settings.aug_mix, seeds)
     return Augmented(
-        frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion
+        frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion, own_share
     )
 
 
+def tempo(largest: float, seed: int) -> float:
+    """How many times as fast a sample is played: log-uniform from 1 / (1 + largest) to 1 + largest."""
+    return math.exp(np.random.default_rng((seed, 6)).uniform(-1, 1) * math.log1p(largest))
+
+
+def share_kept(alpha: float, seed: int) -> float:
+    """Of a sample that is mixed: the larger part of 1 that Beta(alpha, alpha) gives, so that it stays what it is."""
+    share = float(np.random.default_rng((seed, 7)).beta(alpha, alpha))
+    return max(share, 1 - share)
+
+
+def _own_share(valid_BT: torch.Tensor, alpha: float, seeds: Sequence[int]) -> torch.Tensor | None:
+    """None without mixing, and for a sample by itself, which has no other to be mixed with."""
+    if alpha == 0 or len(valid_BT) < 2:
+        return None
+    share_B = torch.tensor([share_kept(alpha, seed) for seed in seeds], device=valid_BT.device)
+    return torch.where(valid_BT & partners(valid_BT), share_B[:, None], 1.0)
+
+
 def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals: int = 1) -> Draws:
-    """Everything that is random about one sample, but its pixel noise.
+    """Everything that is random about one sample of n frames, but its pixel noise, its tempo and what it is mixed with.
 
     Always as many numbers in the same order, so that switching one augmentation off leaves the others as they were.
     """

@@ -141,6 +141,10 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
             f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
             "use it with --encoder none"
         )
+    if settings.aug_mix and settings.batch_size == 1:
+        raise SettingsError(
+            f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"
+        )
     if settings.view == "animal" and settings.encoder == "none":
         raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
     check_pattern(settings.group_by)

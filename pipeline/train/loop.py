@@ -167,8 +167,9 @@ class Loop:
         view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
         with _autocast(self.device, self.settings.amp):
             output = learner(
-                seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion
-            )
+                seen.frames, seen.xy_input, seen.visible_input, seen.valid, seen.when, view, seen.xy_motion,
+                seen.own_share,
+            )  # fmt: skip
         target = seen if counts else losses.counting_nothing(seen)
         return losses.total(output, target, self.class_weights_N, self.settings, self.ranks.mean).total
 

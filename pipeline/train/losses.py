@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from cache.clip import UNLABELLED
+from pipeline.model.mixing import partners
 from pipeline.model.network import Output
 from pipeline.model.view import View
 from pipeline.settings import TrainSettings
@@ -57,9 +59,18 @@ def total(
     stages = (*output.unrefined, output.logits_BTN)
     gamma, smoothing = settings.focal_gamma, settings.label_smoothing
     xy_seen, seen = _seen_by(output.view, target.xy_target, target.visible)
-    weights = (_frame_weights(target.labels, class_weights_N), _pairs(target.valid), target.visible, seen)
+    told = _told(target)
+    labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
+    weights = (labelled, _pairs(target.valid), target.visible, seen)
     frames, pairs, points, seen_points = over_ranks(torch.stack([weight.sum().float() for weight in weights])).unbind()
-    action = _mean([action_loss(logits, target.labels, class_weights_N, gamma, smoothing, frames) for logits in stages])
+
+    def action_of(logits_BTN: torch.Tensor) -> torch.Tensor:
+        each = [
+            action_loss(logits_BTN, labels, class_weights_N, gamma, smoothing, frames, share) for labels, share in told
+        ]
+        return _sum(each)
+
+    action = _mean([action_of(logits) for logits in stages])
     smooth = _mean([smoothness(logits, target.valid, pairs) for logits in stages])
     tmse = _mean([truncated_mse(logits, target.valid, pairs) for logits in stages])
     kp = heat = torch.zeros_like(action)
@@ -87,6 +98,20 @@ def counting_nothing(target: Augmented) -> Augmented:
     return replace(target, labels=labels, valid=nowhere, visible=torch.zeros_like(target.visible))
 
 
+def _told(target: Augmented) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """The labels (B,T) that are learned, and how much of each frame is theirs; None: all.
+
+    Where samples are mixed, these are a sample's own and its partner's.
+    """
+    if target.own_share is None:
+        return [(target.labels, None)]
+    return [(target.labels, target.own_share), (partners(target.labels), 1 - target.own_share)]
+
+
+def _sum(parts: list[torch.Tensor]) -> torch.Tensor:
+    return functools.reduce(torch.add, parts)
+
+
 def _mean(of_stages: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(of_stages).mean()
 
@@ -97,9 +122,12 @@ def _mean_over(values: torch.Tensor, weights: torch.Tensor, divisor: torch.Tenso
     return (values * weights).sum() / divisor.clamp(min=1e-12)
 
 
-def _frame_weights(labels_BT: torch.Tensor, class_weights_N: torch.Tensor) -> torch.Tensor:
-    """That of its class for each labelled frame, 0 for the others."""
-    return class_weights_N[labels_BT.clamp(min=0)] * (labels_BT >= 0)
+def _frame_weights(
+    labels_BT: torch.Tensor, class_weights_N: torch.Tensor, share_BT: torch.Tensor | None = None
+) -> torch.Tensor:
+    """That of its class for each labelled frame, times its share; 0 for the others."""
+    weight_BT = class_weights_N[labels_BT.clamp(min=0)] * (labels_BT >= 0)
+    return weight_BT if share_BT is None else weight_BT * share_BT
 
 
 def _pairs(valid_BT: torch.Tensor) -> torch.Tensor:
@@ -114,19 +142,21 @@ def action_loss(
     gamma: float,
     smoothing: float,
     divisor: torch.Tensor | None = None,
+    share_BT: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Focal cross-entropy with smoothed labels, mean over the labelled frames weighted by their class.
 
     A frame's loss is (1 - p)^gamma * ((1 - s) * -log p + s * mean over classes of -log p_n), p the probability of its
     own class: Lin et al. 2017, https://arxiv.org/abs/1708.02002, with the smoothed cross-entropy for the plain one.
     labels: -1 is not labelled and counts nowhere; 0 if no frame is labelled. divisor, here and below: see `_mean_over`.
+    share: that each frame's weight is multiplied by; None: 1.
     """
     log_p_BTN = F.log_softmax(logits_BTN, -1)
     log_p_BT = log_p_BTN.gather(-1, labels_BT.clamp(min=0)[..., None])[..., 0]
     entropy_BT = -(1 - smoothing) * log_p_BT - smoothing * log_p_BTN.mean(-1)
     # The power's slope at 0 is infinite for gamma < 1, and p reaches 1 in float32.
     focal_BT = (1 - log_p_BT.exp()).clamp(min=1e-6) ** gamma * entropy_BT
-    return _mean_over(focal_BT, _frame_weights(labels_BT, class_weights_N), divisor)
+    return _mean_over(focal_BT, _frame_weights(labels_BT, class_weights_N, share_BT), divisor)
 
 
 def smoothness(logits_BTN: torch.Tensor, valid_BT: torch.Tensor, divisor: torch.Tensor | None = None) -> torch.Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
+from pipeline.settings import TrainSettings
 from pipeline.torchrun import ElsewhereError, Place, place
 
 Found = TypeVar("Found")
@@ -166,10 +167,19 @@ def world(device: str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def check_ranks(batch_size: int) -> None:
-    """Raises SettingsError where a batch has not a window for each rank."""
-    if batch_size < (size := place().size):
-        raise SettingsError(f"--batch-size {batch_size}: the {size} ranks share each batch; expected {size} or more")
+def check_ranks(settings: TrainSettings) -> None:
+    """Raises SettingsError where a batch has not a window for each rank, or its windows must be on one."""
+    if (size := place().size) == 1:
+        return
+    if settings.batch_size < size:
+        raise SettingsError(
+            f"--batch-size {settings.batch_size}: the {size} ranks share each batch; expected {size} or more"
+        )
+    if settings.aug_mix:
+        raise SettingsError(
+            f"--aug-mix {settings.aug_mix:g}: mixes a window with another of its batch, which the {size} ranks share; "
+            "train in one process, without torchrun, or leave it at 0"
+        )
 
 
 def _tried(act: Callable[[], Any]) -> tuple[Any, Exception | None]:

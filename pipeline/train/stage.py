@@ -73,7 +73,7 @@ def train(
     Under torchrun the ranks share each batch; the first one alone speaks, and writes what is in `out`.
     Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
     """
-    check_ranks(settings.batch_size)
+    check_ranks(settings)
     with world(settings.device) as ranks:
         if not ranks.leads:
             say, progress, follow, profile = _unheard, None, NOBODY, False

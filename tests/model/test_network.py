@@ -376,3 +376,47 @@ def test_a_saved_network_is_built_again_from_plain_values(changes: dict[str, Any
     if "pose_features" in changes:
         assert {"pose.shape_n2", "pose.mean_F", "pose.spread_F"} <= content["weights"].keys()
         assert content["weights"]["pose.shape_n2"].any()
+
+
+MIXED_WAYS = [{}, {"tcn_stride": 4, "refine_stages": 1}, {"multitask": False}, {"encoder": "none"}]
+
+
+@pytest.mark.parametrize("way", MIXED_WAYS, ids=str)
+@torch.no_grad()
+def test_a_mixture_is_of_the_features_of_two_samples_and_keypoints_stay_the_samples_own(way: dict[str, Any]) -> None:
+    frames, *rest = clips()
+    network = make(**way)
+    seen: list[torch.Tensor] = []
+    network.tcn.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    alone = network(to_unit(frames), *rest)
+    own = torch.full((B, T), 0.75)
+    own[0, 20:] = 1.0  # where a step begins
+    steps = own[:, :: network.config.tcn_stride, None]
+    both = network(to_unit(frames), *rest, own_share_BT=own)
+    torch.testing.assert_close(seen[1], steps * seen[0] + (1 - steps) * seen[0].flip(0))
+    assert (both.logits_BTN != alone.logits_BTN).any()
+    if alone.xy_BTK2 is None:
+        assert len(seen) == 2  # nothing is computed that nobody looks at
+    else:
+        assert torch.equal(both.xy_BTK2, alone.xy_BTK2)
+        assert torch.equal(both.log_heat_BTKHW, alone.log_heat_BTKHW)
+    whole = network(to_unit(frames), *rest, own_share_BT=torch.ones(B, T))
+    assert torch.equal(whole.logits_BTN, alone.logits_BTN)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+@torch.no_grad()
+def test_a_sample_is_its_own_where_its_partner_is_padding(stride: int) -> None:
+    """Whatever stands in the padding: as in a batch of which the partner has no more frames than these."""
+    _, xy, visible, valid = clips()
+    network, n = make(encoder="none", tcn_stride=stride), 15
+    valid[1, n:], visible[1, n:] = False, False
+    own = torch.where(torch.arange(T) < n, 0.6, 1.0).expand(B, T)
+    found = network(None, xy, visible, valid, own_share_BT=own).logits_BTN
+    other = xy.clone()
+    other[1, n:] = 0.9
+    again = network(None, other, visible, valid, own_share_BT=own).logits_BTN
+    torch.testing.assert_close(again[0], found[0])
+    torch.testing.assert_close(again[1, :n], found[1, :n])
+    other[1, 3, 2:] = 0.9
+    assert not torch.allclose(network(None, other, visible | True, valid, own_share_BT=own).logits_BTN[0], found[0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.model import pose_graph
 from pipeline.settings import TrainSettings
-from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain, without_partner
+from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain, share_kept, tempo, without_partner
 from pipeline.train.batch import Batch
+from pipeline.train.tempo import played
 
 NAMES = pose_graph.PARTS
 PAIRS = ((2, 3), (4, 5))
@@ -66,12 +68,17 @@ def test_plain_is_the_batch_itself() -> None:
 @settings(max_examples=20, deadline=None)
 @given(seeds=st.lists(st.integers(0, 2**40), min_size=3, max_size=3), pad=st.integers(0, 20))
 def test_a_batch_is_its_samples_one_by_one_padded_or_not(seeds: list[int], pad: int) -> None:
-    batch, train = make(B=3, pad=pad), TrainSettings(aug_hflip=0.5, aug_swap=0.5)
-    together, n = augment(batch, train, seeds, PAIRS, GROUPS), 40 - pad
-    for b, seed in enumerate(seeds):
-        alone = Batch(*(value[b : b + 1, :n] for value in vars(batch).values()))
-        for whole, part in zip(fields(together), fields(augment(alone, train, [seed], PAIRS, GROUPS)), strict=True):
-            assert torch.equal(whole[b : b + 1, :n], part)
+    batch = make(B=3, pad=pad)
+    for stretch in (0.0, 0.5):
+        train = TrainSettings(aug_hflip=0.5, aug_swap=0.5, aug_kp_drop=0.2, aug_stretch=stretch)
+        together = augment(batch, train, seeds, PAIRS, GROUPS)
+        for b, seed in enumerate(seeds):
+            alone = Batch(*(value[b : b + 1, : 40 - pad] for value in vars(batch).values()))
+            part = augment(alone, train, [seed], PAIRS, GROUPS)
+            n = part.valid.shape[1]
+            assert not together.valid[b, n:].any()
+            for whole, own in zip(fields(together), fields(part), strict=True):
+                assert torch.equal(whole[b : b + 1, :n], own)
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
@@ -307,6 +314,120 @@ def test_lost_tracking_comes_in_stretches_of_about_the_share() -> None:
     assert (seen.visible_input & ~batch.visible).sum() == 0
 
 
+def test_a_stretch_moves_frames_keypoints_labels_and_times_alike() -> None:
+    batch, lengths = make(B=len(SEEDS), pad=5), set()
+    seen = augment(batch, replace(OFF, aug_stretch=0.25), SEEDS, PAIRS)
+    assert seen.xy_target.shape[1] == seen.valid.sum(1).max() > 40
+    for b, seed in enumerate(SEEDS):
+        n = int(seen.valid[b].sum())
+        assert n == round(34 / tempo(0.25, seed)) + 1
+        assert 34 / 1.25 <= n - 1 <= 34 * 1.25
+        lengths.add(n)
+        assert not seen.valid[b, n:].any()
+        assert not seen.visible[b, n:].any()
+        assert (seen.labels[b, n:] == -1).all()
+        assert (seen.frames[b, n:] == 0).all()
+        assert seen.when[b, n:].isnan().all()
+        place = torch.linspace(0, 34, n, dtype=torch.float64)
+        torch.testing.assert_close(seen.xy_target[b, :n, 0, 0].double(), place / 100)
+        torch.testing.assert_close(seen.when[b, :n].double(), torch.stack([place, 34 - place, place - 10], -1))
+        assert torch.equal(seen.labels[b, :n], numbers(seen)[b, :n])
+        assert ((seen.labels[b, :n] - place).abs() <= 0.5 + 1e-9).all()
+        assert torch.equal(seen.visible[b, :n], batch.visible[b, seen.labels[b, :n]])
+    assert min(lengths) < 30 < 40 < max(lengths)
+
+
+def test_tempos_are_as_often_faster_as_slower() -> None:
+    found = np.log([tempo(0.5, seed) for seed in range(2000)]) / math.log(1.5)
+    assert found.min() > -1
+    assert found.max() < 1
+    assert found.mean() == pytest.approx(0, abs=0.05)
+    assert found.std() == pytest.approx(1 / math.sqrt(3), abs=0.03)  # uniform
+
+
+@pytest.mark.parametrize(
+    ("visible", "x", "seen"),
+    [
+        ([1, 1, 1], [0.1, 0.2, 0.3, 0.6, 0.9], [1, 1, 1, 1, 1]),
+        ([1, 0, 1], [0.1, 0.0, 0.0, 0.9, 0.9], [1, 0, 0, 1, 1]),
+        ([1, 1, 0], [0.1, 0.2, 0.3, 0.0, 0.0], [1, 1, 1, 0, 0]),
+        ([0, 1, 1], [0.0, 0.3, 0.3, 0.6, 0.9], [0, 1, 1, 1, 1]),
+    ],
+    ids=["all", "gap", "end", "begin"],
+)
+def test_a_keypoint_lies_between_frames_that_show_it_and_else_as_in_the_nearest(
+    visible: list[int], x: list[float], seen: list[int]
+) -> None:
+    """Of two frames as near it is the later one."""
+    shown = torch.tensor(visible, dtype=torch.bool).view(1, 3, 1)
+    xy = torch.tensor([0.1, 0.3, 0.9]).view(1, 3, 1, 1).expand(1, 3, 1, 2) * shown[..., None]
+    unknown = torch.tensor([[0.0, 4.0, math.nan]]).expand(1, 3, 3)
+    batch = Batch(None, xy, shown, torch.arange(3)[None], torch.ones(1, 3, dtype=torch.bool), unknown)
+    slower = played(batch, [0.5])
+    torch.testing.assert_close(slower.xy[0, :, 0], torch.tensor(x)[:, None].expand(5, 2))
+    assert slower.visible[0, :, 0].int().tolist() == seen
+    assert slower.labels.tolist() == [[0, 1, 1, 2, 2]]
+    assert torch.equal(slower.when.nan_to_num(-1), torch.tensor([0.0, 4.0, -1.0]).expand(1, 5, 3))
+    assert played(batch, [2.0]).labels.tolist() == [[0, 2]]
+    assert all(torch.equal(a, b) for a, b in zip(fields_of(played(batch, [1.0])), fields_of(batch), strict=True))
+
+
+def fields_of(batch: Batch) -> list[torch.Tensor]:
+    return [value.nan_to_num(-1) for value in vars(batch).values() if value is not None]
+
+
+def test_speeds_change_with_the_tempo() -> None:
+    batch = make(T=40)
+    for seed in SEEDS[:5]:
+        motion = augment(batch, replace(OFF, aug_stretch=0.5), [seed], PAIRS).xy_motion[0, :, 0, 0]
+        faster = (motion[1:] - motion[:-1]).mean().item() / 0.01
+        assert faster == pytest.approx(tempo(0.5, seed), rel=0.03)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, 0), (1, 1), (2, 2)])
+def test_a_stretch_of_hardly_any_frames(n: int, expected: int) -> None:
+    batch = make(T=4, pad=4 - n)
+    seen = augment(batch, replace(OFF, aug_stretch=0.25), [3], PAIRS)
+    assert seen.valid.shape == (1, expected)
+    assert seen.valid.all()
+
+
+def test_a_mixed_batch_says_how_much_of_each_frame_is_its_samples_own() -> None:
+    batch = make(B=3)
+    for b, n in enumerate((40, 25, 33)):
+        batch.valid[b, n:] = False
+    assert plain(batch).own_share is augment(batch, OFF, range(3), PAIRS).own_share is None
+    train = TrainSettings(aug_mix=0.7)
+    share, other = (augment(batch, train, seeds, PAIRS).own_share for seeds in ([5, 6, 7], [5, 8, 9]))
+    for b, both in enumerate((25, 25, 33)):  # frames in which it and the next are there
+        assert torch.equal(share[b, :both], share[b, 0].expand(both))
+        assert share[b, 0] == pytest.approx(share_kept(0.7, (5, 6, 7)[b]))
+        assert 0.5 <= share[b, 0] < 1
+        assert (share[b, both:] == 1).all()
+    assert torch.equal(share[0], other[0])
+    assert not torch.equal(share[1], other[1])
+
+
+def test_a_sample_by_itself_is_mixed_with_none() -> None:
+    assert augment(make(B=1), TrainSettings(aug_mix=1.0), [3], PAIRS).own_share is None
+
+
+def test_mixing_changes_nothing_of_what_the_samples_are() -> None:
+    batch = make(B=6)
+    before, after = (augment(batch, TrainSettings(aug_mix=alpha), range(6), PAIRS) for alpha in (0.0, 0.4))
+    for name, value in vars(before).items():
+        assert value is None or torch.equal(value, vars(after)[name]), name
+    assert after.own_share is not None
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 0.3, 1.0, 50.0])
+def test_the_own_share_is_the_larger_part_of_a_beta_draw(alpha: float) -> None:
+    found = np.array([share_kept(alpha, seed) for seed in range(3000)])
+    drawn = np.random.default_rng(0).beta(alpha, alpha, 3000)
+    assert found.min() >= 0.5
+    assert found.mean() == pytest.approx(np.maximum(drawn, 1 - drawn).mean(), abs=0.02)
+
+
 def test_draws_of_neighbouring_seeds_do_not_resemble_each_other() -> None:
     drawn = [draw(TrainSettings(), 40, 6, seed) for seed in range(400)]
     brightness = np.array([d.brightness for d in drawn])
@@ -327,7 +448,9 @@ def test_a_batch_without_frames_and_an_empty_window() -> None:
 def test_the_batch_itself_is_left_as_it_was() -> None:
     batch = make(B=4)
     copies = [value.clone() for value in vars(batch).values()]
-    augment(batch, TrainSettings(aug_hflip=1.0, aug_swap=1.0, aug_brightness=0.5), range(4), PAIRS, GROUPS)
+    changes = {"aug_hflip": 1.0, "aug_swap": 1.0, "aug_brightness": 0.5, "aug_mix": 1.0}
+    for stretch in (0.0, 0.5):
+        augment(batch, TrainSettings(**changes, aug_stretch=stretch), range(4), PAIRS, GROUPS)
     assert all(torch.equal(a, b) for a, b in zip(vars(batch).values(), copies, strict=True))
 
 

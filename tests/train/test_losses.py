@@ -214,6 +214,52 @@ def test_losses_are_means_over_the_stages_and_reach_each_of_them() -> None:
     assert all((stage.grad[labelled] != 0).any(-1).all() for stage in stages)
 
 
+def test_a_mixed_frame_has_the_loss_of_both_labels_by_their_shares() -> None:
+    output, target = sample(example()[1])
+    share = torch.full((2, 30), 0.8)
+    share[:, 20:] = 1.0  # there the partner has ended
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.7)
+    found = total(output, replace(target, own_share=share), weights, settings)
+    summed = divisor = 0.0
+    for b in range(2):
+        for t in range(30):
+            for label, part in ((target.labels[b, t], share[b, t]), (target.labels[1 - b, t], 1 - share[b, t])):
+                if label >= 0:
+                    one = action_loss(output.logits_BTN[b, t][None, None], label[None, None], EVEN, 2.5, 0.1)
+                    summed += (part * weights[label] * one).item()
+                    divisor += (part * weights[label]).item()
+    assert found.action.item() == pytest.approx(summed / divisor, rel=1e-5)
+    unmixed = total(output, target, weights, settings)
+    assert found.action != unmixed.action
+    for name in ("kp", "heat", "smooth", "tmse"):
+        assert getattr(found, name) == getattr(unmixed, name)
+
+
+def test_shares_of_one_are_as_no_mixing() -> None:
+    output, target = sample(example()[1])
+    found = total(output, replace(target, own_share=torch.ones(2, 30)), EVEN, TrainSettings())
+    torch.testing.assert_close(found.total, total(output, target, EVEN, TrainSettings()).total)
+
+
+def test_frames_that_only_the_partner_has_a_label_of_are_learned_by_its_share_alone() -> None:
+    labels = torch.full((2, 30), -1)
+    labels[1] = 2
+    output, target = sample(labels)
+    logits = output.logits_BTN.clone().requires_grad_()
+    mixed = replace(target, own_share=torch.tensor([0.9, 0.6])[:, None].expand(2, 30))
+    total(
+        replace(output, logits_BTN=logits), mixed, EVEN, TrainSettings(lambda_smooth=0, focal_gamma=0)
+    ).total.backward()
+    slopes = logits.grad.abs().sum(-1)
+    p = output.logits_BTN.softmax(-1)
+    wanted = 0.9 * torch.nn.functional.one_hot(torch.tensor(2), 5) + 0.02
+    expected = (p - wanted).abs().sum(-1) * torch.tensor([[0.1], [0.6]]) / (30 * 0.7)
+    torch.testing.assert_close(slopes, expected)
+    alone = total(output, replace(mixed, labels=torch.full((2, 30), -1)), EVEN, TrainSettings())
+    assert alone.action == 0
+
+
 def test_jitter_of_the_input_never_reaches_the_keypoint_loss() -> None:
     output, target = sample(example()[1])
     jittered = replace(target, xy_input=torch.rand_like(target.xy_input))

@@ -114,9 +114,9 @@ def settings(quick) -> TrainSettings:
     """All that a batch's parts could get wrong: classes of several weights, boosts, every augmentation, keypoints and
     heat maps, refinements, a frozen encoder, a moving average, and a last batch of a single window."""
     return quick(
-        batch_size=7, rare_threshold_share=0.3, aug_hflip=0.5, aug_kp_drop=0.2, lambda_smooth=0.1, lambda_tmse=0.15,
-        refine_stages=1, tcn_stride=2, pose_features="both", freeze_encoder_epochs=1, use_ema=True, ema_decay=0.5,
-        dropout=0.0, head_dropout=0.0, lr_schedule="plateau", lr_patience=0, device="cpu",
+        batch_size=7, rare_threshold_share=0.3, aug_hflip=0.5, aug_kp_drop=0.2, aug_stretch=0.3, lambda_smooth=0.1,
+        lambda_tmse=0.15, refine_stages=1, tcn_stride=2, pose_features="both", freeze_encoder_epochs=1, use_ema=True,
+        ema_decay=0.5, dropout=0.0, head_dropout=0.0, lr_schedule="plateau", lr_patience=0, device="cpu",
     )  # fmt: skip
 
 
@@ -224,11 +224,16 @@ def test_a_rank_that_fails_amid_an_epoch_ends_all_and_is_named(
             "--device cuda:1: with",
         ),
         (["train", "--cache", "C", "--out", "R", "--batch-size", "4", "--device", "mps"], 0, "--device mps: with 4"),
+        (
+            ["train", "--cache", "C", "--out", "R", "--batch-size", "4", "--aug-mix", "0.3"],
+            0,
+            "--aug-mix 0.3: mixes a window with another of its batch, which the 4 ranks share; train in one process",
+        ),
         (["predict", "--model", "M", "--out", "P"], 0, "pipeline predict: works in one process, and was started as 4"),
         (["cross-validate", "--cache", "C", "--out", "CV"], 2, "rank 2: pipeline cross-validate: works in one"),
         (["tune", "--cache", "C", "--out", "T"], 3, ""),
     ],
-    ids=["small batch", "one card for all", "mps", "predict", "first of another machine", "any other"],
+    ids=["small batch", "one card for all", "mps", "mixed windows", "predict", "first of another machine", "any other"],
 )
 def test_what_several_ranks_cannot_do_is_refused_by_the_first_of_each_machine(
     arguments: list[str],

@@ -20,6 +20,7 @@ from cache.zarr_store import ZarrReader
 from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.infer import infer
+from pipeline.model.mixing import mixed
 from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
 from pipeline.setting_texts import SettingsError
@@ -32,6 +33,7 @@ from pipeline.train.run_folder import BEST, HISTORY, LAST, RunError
 from pipeline.train.schedule import ema_decay_at
 from pipeline.train.split import SplitError
 from pipeline.train.validate import evaluate
+from pipeline.train.windows import every_window
 from tests_support import CLASSES, KEYPOINTS, small_clip, write_recording, write_small_cache
 
 LOSSES = ["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_macro_f1"]
@@ -155,6 +157,8 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
             "tcn_stride": 2,
             "refine_stages": 1,
             "lambda_tmse": 0.15,
+            "aug_stretch": 0.3,
+            "aug_mix": 0.5,
         },
     ],
     ids=["defaults", "all that has a state"],
@@ -493,6 +497,7 @@ CHANGES = {
     "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
     "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
+    "aug_stretch": 0.5, "aug_mix": 1.0,
 }  # fmt: skip
 # These need others with them to show.
 TOGETHER = {
@@ -577,6 +582,24 @@ def test_frames_would_still_show_animals_in_their_own_places(small_cache: Path, 
         "--aug-swap 0.5: the frames would still show each animal in its own place; use it with --encoder none"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_training_batches_are_mixed_and_validation_never(small_cache: Path, quick, tmp_path: Path, monkeypatch) -> None:
+    shares: list[torch.Tensor] = []
+
+    def seen(features: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        assert features.requires_grad
+        shares.append(share)
+        return mixed(features, share)
+
+    monkeypatch.setattr("pipeline.model.network.mixed", seen)
+    settings = quick(encoder="none", epochs=1, aug_mix=1.0, batch_size=3)
+    run(small_cache, tmp_path / "run", settings)
+    data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
+    windows = every_window([len(clip) for clip in data.train.clips], settings.train_T)
+    sizes = [len(windows[i : i + 3]) for i in range(0, len(windows), 3)]
+    assert [len(share) for share in shares] == [size for size in sizes if size > 1]
+    assert all(((share >= 0.5) & (share < 1)).any(1).all() for share in shares)
 
 
 def test_the_graph_without_its_parts_is_refused_and_motion_said(two_mice: Path, quick, tmp_path: Path) -> None:
