@@ -93,6 +93,10 @@ def cross_validate(
 
 
 def _check(settings: TrainSettings, cache: Place, out: Path) -> None:
+    if not settings.learns_behaviour:
+        raise SettingsError(
+            "--model-type keypoints: names no behaviour to score in cross-validation; train it by `pipeline train`"
+        )
     if settings.split_file:
         raise SettingsError(
             f"--split-file {settings.split_file}: cross-validation makes a split for each fold; "
