@@ -38,7 +38,10 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but graph alone": RECOMMENDED | {"pose-features": "graph"},
     "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
     "recommended but pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
+    "recommended and pretrained": RECOMMENDED | {"freeze-encoder-epochs": 2},
 }
+# Rows that begin with the encoder of a training of keypoints alone, on the same training animals for as many epochs.
+PRETRAINING = {"recommended and pretrained": RECOMMENDED | {"model-type": "keypoints"}}
 
 UNDECIDED = {"macro_f1": math.nan, "segment_f1": {"0.3": math.nan}}
 
@@ -71,11 +74,18 @@ def main() -> None:
 
 
 def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: int) -> None:
-    flags = [word for flag, value in SETTINGS[name].items() for word in (f"--{flag}", value)]
     out = run_folder(work, name, seed)
-    common = ["--cache", cache, "--out", out, "--group-by", r"_(\d+M)_", "--epochs", epochs, "--seed", seed]
+    common = ["--cache", cache, "--group-by", r"_(\d+M)_", "--epochs", epochs, "--seed", seed]
     common += ["--early-stopping-patience", 0]
-    pipeline("train", *common, *flags, threads=threads)
+    if name in PRETRAINING:
+        encoder = out.with_name(f"{out.name}_encoder")
+        pipeline("train", *common, "--out", encoder, *words(PRETRAINING[name]), threads=threads)
+        common += ["--init-from", encoder]
+    pipeline("train", *common, "--out", out, *words(SETTINGS[name]), threads=threads)
+
+
+def words(flags: dict[str, object]) -> list[object]:
+    return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
 
 
 def run_folder(work: Path, name: str, seed: int) -> Path:

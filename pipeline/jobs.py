@@ -90,13 +90,13 @@ def status(settings: PreprocessSettings, *, cache: Place, folders: Folders, run:
 def _run_status(cache: Place, run: Path) -> bool:
     """Says whether a run is what training on the cache as it is would give, and returns it."""
     import cache as clip_cache
-    from pipeline.train.run_folder import read_record
+    from pipeline.train.run_folder import made_from, read_record
 
     record = read_record(run)
     if record is None:
         say(f"{run}: no run there yet")
         return False
-    recordings = {meta.recording: meta.fingerprints for meta in clip_cache.open(cache).recordings}
+    recordings = made_from(record.settings, clip_cache.open(cache).recordings)
     differences = record.differences(replace(record, recordings=recordings))
     for line in differences:
         say(f"{run} is stale: {line}")
@@ -159,6 +159,8 @@ def train(settings: TrainSettings, *, cache: Place, out: Path, how: HowToTrain) 
     fresh = outcome.state == "fresh"
     if not outcome.held_out:
         say("Nothing was held out to choose the epoch by, so there are no validation scores")
+    elif not settings.learns_behaviour:
+        shown.show_keypoint_error(outcome.scores)
     elif fresh and scoring.scores_are_of(out, [outcome.best]):
         say(f"Validation macro F1 {outcome.scores['macro_f1']:.4f}, all scores: {out / scoring.SCORES}")
     else:

@@ -148,7 +148,11 @@ class TrainSettings:
     """What shapes a model. Changing one of these re-runs `train` alone."""
 
     model_type: str = setting(
-        "multitask", "model", "multitask: behaviour and keypoints", choices=("multitask", "action_only")
+        "multitask",
+        "model",
+        "multitask: behaviour and keypoints; action_only: behaviour; keypoints: these alone, on all frames whether "
+        "labelled or not, for a model that --init-from begins with",
+        choices=("multitask", "action_only", "keypoints"),
     )
     encoder: str = setting(
         "cnn", "model", "frame encoder: cnn, efficientnet_lite0, hf:<name or folder>, or none (pose alone)"
@@ -167,6 +171,12 @@ class TrainSettings:
         "model",
         "side of the animal's view in body sizes, the root mean square distance of the keypoints from their middle",
         gt=0,
+    )
+    init_from: str = setting(
+        "",
+        "model",
+        "run or checkpoint whose frame encoder this model begins with; encoder, view, sizes and keypoints must be the "
+        "same",
     )
     freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
     encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)
@@ -320,6 +330,11 @@ class TrainSettings:
     )
     amp: bool = setting(True, "loop", "mixed precision on CUDA")
     device: str = setting("auto", "loop", "auto, cpu, cuda, cuda:1, mps")
+
+    @property
+    def learns_behaviour(self) -> bool:
+        """Whether labels are learned from. If not, the model names no behaviour, and no F1 of it means anything."""
+        return self.model_type != "keypoints"
 
 
 Settings = TypeVar("Settings", PreprocessSettings, TrainSettings)

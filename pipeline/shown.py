@@ -133,6 +133,13 @@ def show_scores(result: Any, where: str) -> None:
     _show_confusion(scores.confusion, scores.class_names)
 
 
+def show_keypoint_error(scores: dict[str, Any]) -> None:
+    """scores: of the held-out recordings, as a checkpoint has them."""
+    error, px = scores["keypoint_mae_norm"], scores["keypoint_mae_px"]
+    say(f"Validation keypoint MAE {error:.4f} (normalised), {px:.2f} px of the video, on {scores['n_trials']} trials")
+    say("The model names no behaviour; `pipeline train --init-from` begins one that does with its encoder")
+
+
 def show_known(result: Any) -> None:
     """How many of the scored recordings the model knows, where all of a cache are scored."""
     if result.n_known is None:

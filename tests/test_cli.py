@@ -35,7 +35,7 @@ TRAIN_FLAGS = {
     "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
     "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
     "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--aug-view-shift",
-    "--aug-view-turn", "--aug-view-zoom", "--aug-stretch", "--aug-mix",
+    "--aug-view-turn", "--aug-view-zoom", "--aug-stretch", "--aug-mix", "--init-from",
     "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout",
     "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
     "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",

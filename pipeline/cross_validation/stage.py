@@ -80,7 +80,8 @@ def cross_validate(
         split_file = (out / SPLITS / f"fold-{fold}.csv").resolve()
         save_split(split, split_file)
         tested = tuple((clip.recording, clip.trial) for clip in clips if clip.recording in split.test)
-        of_fold = dataclasses.replace(settings, split_file=str(split_file))
+        init_from = settings.init_from and str(Path(settings.init_from).resolve())  # workers may start elsewhere
+        of_fold = dataclasses.replace(settings, split_file=str(split_file), init_from=init_from)
         tasks.append(Task(fold, of_fold, tested, cache, out, keep, follow))
     _discard_former(out, tasks)
     results = list(work_all(tasks, cluster, progress or Bar()))
@@ -93,6 +94,10 @@ def cross_validate(
 
 
 def _check(settings: TrainSettings, cache: Place, out: Path) -> None:
+    if not settings.learns_behaviour:
+        raise SettingsError(
+            "--model-type keypoints: names no behaviour to score in cross-validation; train it by `pipeline train`"
+        )
     if settings.split_file:
         raise SettingsError(
             f"--split-file {settings.split_file}: cross-validation makes a split for each fold; "

@@ -40,6 +40,11 @@ class Trained:
     def keypoint_names(self) -> tuple[str, ...]:
         return self.network.config.keypoint_names
 
+    @property
+    def names_behaviours(self) -> bool:
+        """Whether its logits mean anything."""
+        return bool(self.train.get("model_type") != "keypoints")
+
     def as_dict(self) -> dict[str, Any]:
         """Tensors and plain values, for a checkpoint."""
         return {

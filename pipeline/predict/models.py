@@ -26,7 +26,14 @@ def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Tr
     alone brings its own decision, which was fitted on what its models say of recordings that they never saw.
     """
     files = [file for path in paths for file in checkpoints(path)]
-    trained = together([load_trained(file, device) for file in files], [str(file) for file in files])
+    members = [load_trained(file, device) for file in files]
+    for file, member in zip(files, members, strict=True):
+        if not member.names_behaviours:
+            raise CheckpointError(
+                f"{file}: was trained on keypoints alone (--model-type keypoints) and names no behaviour; begin a "
+                f"model that does with it: `pipeline train --init-from {file}`"
+            )
+    trained = together(members, [str(file) for file in files])
     if len(paths) == 1 and (paths[0] / DECISION).is_file():
         return dataclasses.replace(trained, decision=_read_decision(paths[0] / DECISION, trained.class_names))
     return trained

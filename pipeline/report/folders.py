@@ -46,13 +46,18 @@ def of_run(folder: Path, page: Path, cache: Place | None) -> Report:
         facts["Not finished"] = "the same train command goes on; the model is that of the best epoch so far"
     report = Report("Training report", folder.resolve().name, facts)
     report.sections.extend(_curves(folder / HISTORY, best["epoch"], bool(split.val)))
-    if scored:
+    names_behaviours = record.settings.get("model_type") != "keypoints"
+    if not names_behaviours:
+        report.sections.append(Section("Scores", [Note(_keypoint_error(best["scores"]))]))
+    elif scored:
         report.sections.extend(sections(scored, how))
         thr = record.settings[_LIKELIHOOD]
         report.sections.append(worst.section(scored, folder, _cache(cache, known), page, thr))
     else:
         report.sections.append(Section("Scores", [Note(how if split.val else _NOTHING_HELD_OUT)]))
-    counts = {"training": dict(zip(best["class_names"], best["class_counts"], strict=True))}
+    counts = {}
+    if names_behaviours:
+        counts["training"] = dict(zip(best["class_names"], best["class_counts"], strict=True))
     parts = about.split_parts(split)
     report.sections.extend(_data(parts, split.groups, counts | _scored_counts(scored), known))
     report.sections.extend([*about.settings_sections(record.settings), about.versions_section(known)])
@@ -110,6 +115,17 @@ _NOTHING_HELD_OUT = (
 )
 
 
+def _keypoint_error(scores: Mapping[str, Any]) -> str:
+    said = "The model was trained on keypoints alone and names no behaviour."
+    if scores["keypoint_mae_norm"] is None:
+        return f"{said} Nothing was held out to measure the error of the keypoints on."
+    return (
+        f"{said} The mean absolute error of the keypoints is {scores['keypoint_mae_px']:.2f} px of the video "
+        f"({scores['keypoint_mae_norm']:.4f} of its size) on the {scores['n_trials']} held-out trials, by which the "
+        "epoch was chosen. It tells how well the model agrees with DeepLabCut, not how right both are."
+    )
+
+
 _AGAIN = "The same command again scores it."
 
 
@@ -162,7 +178,7 @@ def _curves(path: Path, best_epoch: int, held_out: bool) -> list[Section]:
             "the training loss falls means that the model learns these recordings by heart."
         )
     plots = [figures.loss_curves(history, best_epoch, ""), figures.score_curves(history, best_epoch, "")]
-    return [Section("Learning curves", [Note(gap), *plots])]
+    return [Section("Learning curves", [Note(gap), *(plot for plot in plots if plot.data)])]
 
 
 def _fold_section(folder: Path, summary: Mapping[str, Any]) -> Section:
@@ -185,7 +201,7 @@ def _data(
     counts: Mapping[str, Mapping[str, int]],
     known: Made,
 ) -> list[Section]:
-    shown: list[Any] = [about.parts_table(parts, known), about.classes_table(counts)]
+    shown: list[Any] = [about.parts_table(parts, known), *([about.classes_table(counts)] if counts else [])]
     if not known.recordings:
         shown.append(Note("Numbers of trials and frames were not kept: made by an earlier version."))
     every = about.recordings_table(parts, groups, known)

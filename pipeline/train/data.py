@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cache import Cache, CacheError, Clip, RecordingMeta
+from cache.clip import UNLABELLED
 from pipeline.model import pose_graph
 from pipeline.model.animals import animals
 from pipeline.model.network import NetworkConfig
@@ -94,12 +95,15 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
             "<animal>_<bodypart>, of two animals or more"
         )
     split = _split(whole, merge.names, settings, say)
+    if not settings.learns_behaviour:
+        say("[info] --model-type keypoints: labels help to choose what is held out, and nothing is learned from them")
+        whole = _without_labels(whole)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))
     for name, part in (("training", train), ("validation", val)):
-        if (part is train or part.clips) and not any((labels >= 0).any() for labels in part.labels):
-            raise SplitError(f"no labelled frame in the {name} recordings; annotate some, or change the split")
-    shares = counts / counts.sum()
+        if part is train or part.clips:
+            _check_learnable(part, name, settings)
+    shares = counts / max(1, counts.sum())
     return TrainingData(
         merge=merge,
         split=split,
@@ -147,6 +151,13 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
         )
     if settings.view == "animal" and settings.encoder == "none":
         raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
+    if settings.encoder == "none":
+        if settings.init_from:
+            raise SettingsError(f"--init-from {settings.init_from}: --encoder none has no encoder to begin with")
+        if not settings.learns_behaviour:
+            raise SettingsError("--model-type keypoints: --encoder none looks at no frames, where keypoints are found")
+    if not settings.learns_behaviour and not settings.lambda_kp:
+        raise SettingsError("--model-type keypoints: with --lambda-kp 0 nothing is learned; expected a value above 0")
     check_pattern(settings.group_by)
     if settings.split_file:
         read_split(Path(settings.split_file))
@@ -195,6 +206,8 @@ def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say
             f"[warning] {why}: there are no validation scores, early stopping and the plateau schedule have nothing "
             "to go by, and the last epoch's model is kept"
         )
+    if not settings.learns_behaviour:
+        return split
     for part, missing in missing_classes(split, names, counts, class_names).items():
         if part == "val" and not split.val:
             continue
@@ -204,6 +217,21 @@ def _split(whole: Part, class_names: Sequence[str], settings: TrainSettings, say
     return split
 
 
+def _without_labels(whole: Part) -> Part:
+    data = [dataclasses.replace(clip, labels=np.full_like(clip.labels, UNLABELLED)) for clip in whole.data]
+    return Part(whole.clips, data)
+
+
+def _check_learnable(part: Part, name: str, settings: TrainSettings) -> None:
+    """Raises SplitError where a part holds nothing of what is learned."""
+    if settings.learns_behaviour and not any((labels >= 0).any() for labels in part.labels):
+        raise SplitError(f"no labelled frame in the {name} recordings; annotate some, or change the split")
+    if not settings.learns_behaviour and not any(data.visible.any() for data in part.data):
+        raise SplitError(
+            f"no visible keypoint in the {name} recordings; lower --kp-likelihood-thr, or change the split"
+        )
+
+
 def _part(whole: Part, names: Sequence[str]) -> Part:
     chosen = set(names)
     pairs = [(c, d) for c, d in zip(whole.clips, whole.data, strict=True) if c.recording in chosen]
@@ -211,11 +239,11 @@ def _part(whole: Part, names: Sequence[str]) -> Part:
 
 
 def _sample(train: Part, val: Part, seed: int) -> Part:
-    """Random training clips until they have as many frames, and as many labelled ones, as validation."""
+    """Random training clips until they have as many frames, and as many labelled ones if any are, as validation."""
     order = np.random.default_rng(seed).permutation(len(train.clips))
     frames = np.cumsum([len(train.data[i].labels) for i in order])
     labelled = np.cumsum([(train.data[i].labels >= 0).sum() for i in order])
-    wanted = max(1, sum(int((labels >= 0).sum()) for labels in val.labels))
+    wanted = max(1, sum(int((labels >= 0).sum()) for labels in val.labels)) if labelled.any() else 0
     enough = max(np.searchsorted(frames, val.n_frames), np.searchsorted(labelled, wanted)) + 1
     chosen = sorted(order[:enough])
     return Part([train.clips[i] for i in chosen], [train.data[i] for i in chosen])
@@ -260,7 +288,7 @@ def _network_config(
         refine_stages=settings.refine_stages,
         dropout=settings.dropout,
         head_dropout=settings.head_dropout,
-        multitask=settings.model_type == "multitask",
+        multitask=settings.model_type != "action_only",
     )
 
 

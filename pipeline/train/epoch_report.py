@@ -7,9 +7,19 @@ import math
 from pipeline.train.validate import Evaluation
 
 
-def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) -> list[str]:
+def epoch_lines(
+    on_train: Evaluation, on_val: Evaluation, waiting_share: float, *, learns_behaviour: bool = True
+) -> list[str]:
     """What the console says after an epoch; train and validation losses are computed alike."""
     scores = on_val.scores
+    if not learns_behaviour:
+        return [
+            f"Train loss: {_number(on_train.loss)}",
+            f"Val loss: {_number(on_val.loss)}",
+            f"Val keypoint MAE (norm): {_number(scores.keypoint_mae_norm)}",
+            f"Val keypoint MAE (px): {_number(scores.keypoint_mae_px, 2)}",
+            _waited(waiting_share),
+        ]
     per_class = ", ".join(f"{name} {_number(f1, 3)}" for name, f1 in scores.f1_per_class.items())
     return [
         f"Train loss: {_loss_text(on_train)}",
@@ -18,7 +28,7 @@ def epoch_lines(on_train: Evaluation, on_val: Evaluation, waiting_share: float) 
         f"Val segment F1@0.3: {_number(scores.segment_f1[0.3])}",
         f"Val keypoint MAE (norm): {_number(scores.keypoint_mae_norm)}",
         f"Per-class F1: {per_class}",
-        f"Waited for data: {waiting_share:.1%} of the epoch",
+        _waited(waiting_share),
     ]
 
 
@@ -38,6 +48,10 @@ def history_row(
     row["val_segment_f1"] = on_val.scores.segment_f1[0.3]
     row["val_keypoint_mae"] = on_val.scores.keypoint_mae_norm
     return row | {f"val_f1_{name}": f1 for name, f1 in on_val.scores.f1_per_class.items()}
+
+
+def _waited(share: float) -> str:
+    return f"Waited for data: {share:.1%} of the epoch"
 
 
 def _loss_text(result: Evaluation) -> str:

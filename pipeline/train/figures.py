@@ -38,7 +38,7 @@ class Look:
 
 def look(epoch: int, clips: Sequence[Clip], result: Evaluation) -> Look:
     """Some labelled trials, the same in every epoch, spread over all of them."""
-    labelled = [i for i, trial in enumerate(result.trials) if (trial.labels >= 0).any()] or range(len(result.trials))
+    labelled = [i for i, trial in enumerate(result.trials) if (trial.labels >= 0).any()]
     places = np.unique(np.linspace(0, len(labelled) - 1, _TRIALS).round().astype(int))
     shown = [labelled[place] for place in places]
     strips = strips_of([clips[i] for i in shown], [result.trials[i] for i in shown])

@@ -149,7 +149,8 @@ class Followers:
 
     def _images(self, on_val: Evaluation, better: bool) -> dict[str, np.ndarray]:
         due = self._number == 1 or self._number % self._every == 0
-        if not on_val.trials or not (due or better):
+        labelled = any((trial.labels >= 0).any() for trial in on_val.trials)
+        if not labelled or not (due or better):
             return {}
         from pipeline.train.figures import look
 

@@ -25,7 +25,7 @@ from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
 from pipeline.settings import Keep, TrainSettings
-from pipeline.train import losses
+from pipeline.train import losses, pretrained
 from pipeline.train.augment import augment, flip_pairs
 from pipeline.train.batch import Batch
 from pipeline.train.data import Part, TrainingData, keep_frames
@@ -60,7 +60,9 @@ class Loop:
         keep: Keep,
         trace: Path | None,
         ranks: Ranks = ALONE,
+        begins_with: Path | None = None,
     ) -> None:
+        """begins_with: the checkpoint whose encoder is taken over. Raises CheckpointError for one that cannot be."""
         self.settings, self.out, self.say, self.progress, self.trace = settings, out, say, progress, trace
         self.ranks = ranks
         self.device = ranks.device(settings.device)
@@ -69,6 +71,11 @@ class Loop:
         self.network = Network(data.network_config).to(self.device)
         tracks = [(clip.xy, clip.visible) for clip in data.train.data]
         self.network.fit(tracks, [clip.when for clip in data.train.data])
+        if begins_with:
+            pretrained.take_over(begins_with, self.network)
+        if not settings.learns_behaviour:  # no loss reaches these
+            self.network.action.requires_grad_(False)
+            self.network.refinements.requires_grad_(False)
         self.average = copy.deepcopy(self.network) if settings.use_ema else None
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, settings.weight_decay), lr=settings.lr)
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
@@ -108,15 +115,16 @@ class Loop:
         on_val = self._evaluate(network, self.data.val)
         seconds = time.perf_counter() - started
         waited_s += on_train.waited_s + on_val.waited_s
-        macro_f1 = on_val.scores.macro_f1
+        score = self._score(on_val.scores)
         held_out = bool(self.data.val.clips)
         if held_out and epoch >= self.settings.warmup_epochs:
-            self.plateau.update(macro_f1)
-        for line in epoch_lines(on_train, on_val, waited_s / max(seconds, 1e-9)):
+            self.plateau.update(score)
+        waiting, learns_behaviour = waited_s / max(seconds, 1e-9), self.settings.learns_behaviour
+        for line in epoch_lines(on_train, on_val, waiting, learns_behaviour=learns_behaviour):
             self.say(line)
         lr = self.optimizer.param_groups[0]["lr"]
         row = history_row(epoch, lr, shown, seconds, waited_s, on_train, on_val)
-        better = not held_out or self.stopping.update(macro_f1)
+        better = not held_out or self.stopping.update(score)
         if better:
             self._save_best(network, epoch, on_val.scores)
         return row, on_val, better
@@ -186,15 +194,20 @@ class Loop:
     def _evaluate(self, network: Network, part: Part) -> Evaluation:
         return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings, self.ranks)
 
+    def _score(self, scores: Scores) -> float:
+        """What the epoch is chosen by; higher is better."""
+        return scores.macro_f1 if self.settings.learns_behaviour else -scores.keypoint_mae_norm
+
     def _save_best(self, network: Network, epoch: int, scores: Scores) -> None:
         if not self.ranks.leads:
             return
         path = self.out / BEST
         content = self._trained(network).as_dict()
         checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
-        why = (
-            f"better model (validation macro F1 {scores.macro_f1:.4f})" if self.data.val.clips else "this epoch's model"
-        )
+        by = f"macro F1 {scores.macro_f1:.4f}"
+        if not self.settings.learns_behaviour:
+            by = f"keypoint MAE {scores.keypoint_mae_norm:.4f}"
+        why = f"better model (validation {by})" if self.data.val.clips else "this epoch's model"
         self.say(f"[info] {why} saved: {path}")
 
     def _save(self) -> None:

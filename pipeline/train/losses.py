@@ -30,7 +30,8 @@ TMSE_LARGEST = 4.0
 class Losses:
     """total = action + lambda_kp * (kp + HEAT_WEIGHT * heat) + lambda_smooth * smooth + lambda_tmse * tmse.
 
-    Each is before its weight. action, smooth and tmse are means over the stages that the network gives.
+    Of a model that learns keypoints alone total is the second term. Each is before its weight. action, smooth and tmse
+    are means over the stages that the network gives.
 
     heat is 0 where the network gave no heat maps, as of whole clips: there it is not part of the total.
     """
@@ -78,8 +79,9 @@ def total(
         kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible, points)
     if output.log_heat_BTKHW is not None:
         heat = heat_loss(output.log_heat_BTKHW, xy_seen, seen, seen_points)
-    total = action + settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
-    total = total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
+    total = settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
+    if settings.learns_behaviour:
+        total = action + total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
     return Losses(total, action, kp, heat, smooth, tmse)
 
 

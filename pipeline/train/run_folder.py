@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache import Place
+from cache import Place, RecordingMeta
 from cache.remote import Remote
 
 BEST = "best_model_multitask.pt"
@@ -36,13 +36,15 @@ class RunError(ValueError):
 class RunRecord:
     """What a run is made from. recordings: name -> fingerprints of frames, keypoints and labels.
 
-    split_file: fingerprint of what the file holds that --split-file names, empty without one.
+    split_file: fingerprint of what the file holds that --split-file names, empty without one. init_from: likewise of
+    the checkpoint that --init-from names.
     """
 
     settings: dict[str, Any]
     recordings: dict[str, dict[str, str]]
     code: int
     split_file: str = ""
+    init_from: str = ""
     finished: bool = False
 
     def differences(self, other: RunRecord) -> list[str]:
@@ -55,9 +57,23 @@ class RunRecord:
         lines += _recording_differences(self.recordings, other.recordings)
         if self.split_file != other.split_file and self.settings.get("split_file") == other.settings.get("split_file"):
             lines.append("what the split file holds")
+        if self.init_from != other.init_from and self.settings.get("init_from") == other.settings.get("init_from"):
+            lines.append("the weights that --init-from names")
         if self.code != other.code:
             lines.append(f"version of the training code: {self.code} -> {other.code}")
         return lines
+
+
+def made_from(settings: dict[str, Any], recordings: Iterable[RecordingMeta]) -> dict[str, dict[str, str]]:
+    """RunRecord.recordings of a run of these settings: of each recording the fingerprints of what shapes the model.
+
+    Labels don't where keypoints alone are learned and a file says what is held out.
+    """
+    ignored = {"labels"} if settings.get("model_type") == "keypoints" and settings.get("split_file") else set()
+    return {
+        meta.recording: {array: found for array, found in meta.fingerprints.items() if array not in ignored}
+        for meta in recordings
+    }
 
 
 def read_record(out: Path) -> RunRecord | None:
@@ -141,6 +157,12 @@ def is_up_to_date(out: Path, record: RunRecord) -> bool:
     return all(former.settings.get(name) == record.settings.get(name) for name in AFTER_SETTINGS)
 
 
+def would_go_on(out: Path, record: RunRecord, *, resume: bool, force: bool) -> bool:
+    """Whether `goes_on` will find an epoch to go on from, or refuse: where it was made from something else."""
+    former = None if force else read_record(out)
+    return former is not None and (out / LAST).exists() and (resume or not former.differences(record))
+
+
 def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Callable[[str], None]) -> bool:
     """Whether the run in `out` is gone on with; one that must not be is moved aside. For what is not up to date."""
     if force and (out / RECORD).exists():
@@ -155,7 +177,7 @@ def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Cal
             raise RunError(f"--resume: {out} holds no finished epoch; leave --resume out to start")
         _say_other_course(former.settings, record.settings, say)
         return True
-    if not differences and (out / LAST).exists():
+    if would_go_on(out, record, resume=False, force=False):
         return True
     for line in differences:
         say(f"[info] changed since the last run: {line}")

@@ -15,6 +15,7 @@ from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import parse_list
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.train import pretrained
 from pipeline.train.data import TrainingData, check_settings, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
@@ -30,6 +31,9 @@ from pipeline.train.run_folder import (
     check_folder,
     goes_on,
     is_up_to_date,
+    made_from,
+    read_record,
+    would_go_on,
     write_record,
 )
 from pipeline.train.split import Split, read_split, save_split
@@ -40,7 +44,8 @@ TRAIN_VERSION = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """state: trained, or fresh (nothing had to be done). best: the checkpoint with the best validation macro F1.
+    """state: trained, or fresh (nothing had to be done). best: the checkpoint with the best validation macro F1, or
+    keypoint error of a model that learns keypoints alone.
 
     held_out: whether there were recordings to validate on; without, best is the last epoch's checkpoint.
     """
@@ -80,16 +85,21 @@ def train(
         ranks.first(lambda: check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force))
         ranks.first(lambda: check_follow(follow))
         clips = ranks.each(lambda: clip_cache.open(cache))
-        record = ranks.first(lambda: _record(settings, clips))
+        record = ranks.first(lambda: _record(settings, clips, out))
         if ranks.size > 1:
-            ranks.each(lambda: _check_same(record, _record(settings, clips)))
+            ranks.each(lambda: _check_same(record, _record(settings, clips, out)))
         if not force and ranks.first(lambda: is_up_to_date(out, record)):
             say(f"[info] {out} is up to date (--force trains anew)")
             return ranks.first(lambda: _outcome("fresh", out))
         data = ranks.each(lambda: prepare(clips, settings, say))
         trace = out / TRACE if profile else None
         # Before a run is moved: a wrong --encoder or --device is found here.
-        loop = ranks.each(lambda: Loop(settings, data, out, say, progress or Bar(), keep, trace, ranks))
+        begins_with = None
+        if settings.init_from and not ranks.first(lambda: would_go_on(out, record, resume=resume, force=force)):
+            begins_with = pretrained.checkpoint_of(settings.init_from)
+        loop = ranks.each(lambda: Loop(settings, data, out, say, progress or Bar(), keep, trace, ranks, begins_with))
+        if begins_with:
+            pretrained.say_begun(begins_with, data.split, say)
         if ranks.first(lambda: _begin(out, record, data.split, resume=resume, force=force, say=say)):
             ranks.each(loop.load)
             done = ranks.first(lambda: len(loop.history))
@@ -121,7 +131,8 @@ def _check_as_far(out: Path, first: int, own: int) -> None:
 
 
 def _finish(settings: TrainSettings, data: TrainingData, out: Path, record: RunRecord, say: Say) -> Outcome:
-    decide_run(settings, data, out / BEST, say)
+    if settings.learns_behaviour:
+        decide_run(settings, data, out / BEST, say)
     write_record(out, dataclasses.replace(record, finished=True))
     return _outcome("trained", out)
 
@@ -147,19 +158,30 @@ def check(
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
     check_follow(follow)
     check_settings(settings, parse_list(preprocess.classes, "classes"))
+    if settings.init_from and not (out / LAST).exists():
+        pretrained.read(pretrained.checkpoint_of(settings.init_from))
     pick_device(settings.device)
     side = preprocess.img_size if settings.view == "full" else settings.view_size
     make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, 0, side)
 
 
-def _record(settings: TrainSettings, clips: clip_cache.Cache) -> RunRecord:
+def _record(settings: TrainSettings, clips: clip_cache.Cache, out: Path) -> RunRecord:
     split_file = Path(settings.split_file)
     return RunRecord(
         settings=dataclasses.asdict(settings),
-        recordings={meta.recording: meta.fingerprints for meta in clips.recordings},
+        recordings=made_from(dataclasses.asdict(settings), clips.recordings),
+        init_from=_init_from(settings.init_from, out),
         code=TRAIN_VERSION,
         split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
     )
+
+
+def _init_from(given: str, out: Path) -> str:
+    """The fingerprint of the checkpoint that --init-from names. A run that has begun does not need it again."""
+    if not given or (path := pretrained.checkpoint_of(given)).is_file():
+        return fingerprint.of_file(path) if given else ""
+    former = read_record(out)
+    return former.init_from if former and former.settings.get("init_from") == given else ""
 
 
 def _outcome(state: str, out: Path) -> Outcome:

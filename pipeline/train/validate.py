@@ -28,7 +28,8 @@ from pipeline.train.windows import tiles
 class Evaluation:
     """Losses over all clips together, in the terms that training minimises, and the scores.
 
-    kp_loss: NaN for a network that places no keypoints. cross_entropy: the plain one, without class weights, smoothing
+    kp_loss: NaN for a network that places no keypoints. action_loss, cross_entropy: NaN for one that learns keypoints
+    alone, whose logits mean nothing. cross_entropy: the plain one, without class weights, smoothing
     and focal term, to compare runs of other settings by. logits: (T,N) float32 of each trial. waited_s: seconds in
     which the network waited for frames. Of several ranks only the first has trials and logits, and waited_s is its.
     """
@@ -75,6 +76,8 @@ def evaluate(
         found = {i: output for outputs in parts for i, output in outputs.items()}
         outputs = [found[i] for i in range(len(part.clips))]
         evaluation = _scored(outputs, part, class_names, class_weights_N.cpu(), settings, sum(waits))
+        if not settings.learns_behaviour:
+            evaluation = replace(evaluation, action_loss=math.nan, cross_entropy=math.nan)
         return evaluation if network.keypoints is not None else replace(evaluation, kp_loss=math.nan)
 
     return ranks.first(scored, lambda evaluation: replace(evaluation, trials=[], logits=[]))

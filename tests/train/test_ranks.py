@@ -185,6 +185,19 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     assert_same_history(tmp_path / "one", tmp_path / "more")
 
 
+def test_two_ranks_learn_keypoints_alone_with_an_encoder_that_was_trained(
+    uneven_cache: Path, settings: TrainSettings, alone: Path, tmp_path: Path
+) -> None:
+    of_keypoints = replace(settings, model_type="keypoints", init_from=str(alone), freeze_encoder_epochs=0, epochs=1)
+    stage.train(of_keypoints, cache=uneven_cache, out=tmp_path / "one", say=lambda line: None)
+    (tmp_path / "train.py").write_text(RESUME.replace(", resume=True", ""))
+    arguments = [uneven_cache, tmp_path / "two", repr(vars(of_keypoints))]
+    done = torchrun(*arguments, program=(str(tmp_path / "train.py"),))
+    assert done.returncode == 0, done.stderr
+    assert_same_history(tmp_path / "one", tmp_path / "two")
+    assert done.stdout.count("begins with the encoder of") == 1
+
+
 def test_what_one_rank_meets_all_are_told(tmp_path: Path) -> None:
     (tmp_path / "tell.py").write_text(TELL)
     done = torchrun(program=(str(tmp_path / "tell.py"),))
@@ -323,8 +336,9 @@ def test_clips_are_shared_by_their_frames() -> None:
     assert Ranks().share(sizes) == list(range(len(sizes)))
 
 
+@pytest.mark.parametrize("model_type", ["multitask", "keypoints"])
 @pytest.mark.parametrize("cut", [0, 1, 3])
-def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: int) -> None:
+def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: int, model_type: str) -> None:
     """cut 0: a rank that has no sample of its own."""
     generator = torch.Generator().manual_seed(0)
     B, T, N, K = 4, 9, 5, 3
@@ -336,7 +350,7 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
     valid = torch.arange(T) < torch.tensor([9, 4, 7, 1])[:, None]
     target_xy = torch.rand(B, T, K, 2, generator=generator)
     weights = torch.tensor([1.0, 0.2, 3.0, 0.0, 2.0])
-    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2)
+    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2, model_type=model_type)
 
     def losses_of(samples: slice, counts: bool, over_ranks) -> losses.Losses:
         part = Augmented(
@@ -347,7 +361,8 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
         return losses.total(output, part if counts else losses.counting_nothing(part), weights, settings, over_ranks)
 
     whole = losses_of(slice(None), True, lambda own: own)
-    whole_slopes = torch.autograd.grad(whole.total, (logits, xy))
+    wanted = (logits, xy) if settings.learns_behaviour else (xy,)
+    whole_slopes = torch.autograd.grad(whole.total, wanted)
     parts = [(slice(cut) if cut else slice(1), bool(cut)), (slice(cut, None), True)]
     seen: list[torch.Tensor] = []
     for samples, counts in parts:
@@ -356,6 +371,6 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
     for f in fields(losses.Losses):
         mean = (getattr(shared[0], f.name) + getattr(shared[1], f.name)) / 2
         torch.testing.assert_close(mean, getattr(whole, f.name))
-    slopes = torch.autograd.grad((shared[0].total + shared[1].total) / 2, (logits, xy))
+    slopes = torch.autograd.grad((shared[0].total + shared[1].total) / 2, wanted)
     for ours, theirs in zip(slopes, whole_slopes, strict=True):
         torch.testing.assert_close(ours, theirs)

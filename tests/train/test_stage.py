@@ -521,6 +521,7 @@ ELSEWHERE = {
     "device": "test_a_device_that_is_not_there_is_said",
     "amp": "only on CUDA",
     "decision": "tests/predict/test_models.py",
+    "init_from": "tests/train/test_pretrained.py",
     "aug_swap": "test_animals_that_exchange_places_change_the_run",
 }
 

@@ -1,0 +1,283 @@
+"""A model of keypoints alone, and one that begins with its encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cache as clip_cache
+from pipeline import jobs
+from pipeline.console import Bar
+from pipeline.cross_validation.stage import cross_validate
+from pipeline.model import checkpoint
+from pipeline.model.checkpoint import CheckpointError
+from pipeline.predict.models import load_models
+from pipeline.setting_texts import SettingsError
+from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.train import pretrained, stage
+from pipeline.train.followers import Follow
+from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, RunError
+from pipeline.train.split import SplitError
+from tests_support import small_clip, write_recording, write_small_cache
+
+QUIET = jobs.HowToTrain(False, False, Keep.AUTO, False, Follow(tensorboard=True))
+
+
+def run(cache: Path, out: Path, settings: TrainSettings, **options) -> list[str]:
+    lines: list[str] = []
+    stage.train(settings, cache=cache, out=out, say=lines.append, **options)
+    return lines
+
+
+def weights(run_folder: Path, file: str = BEST) -> dict[str, torch.Tensor]:
+    return checkpoint.load(run_folder / file)["weights"]
+
+
+def encoder_of(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight for name, weight in found.items() if name.startswith("encoder.")}
+
+
+def write_bare(path: Path, n: int = 4, *, labelled: bool = False, version: str = "1") -> Path:
+    """Recordings of one trial each, whose labels nobody made."""
+    with clip_cache.create(path) as cache:
+        for i in range(n):
+            clip = small_clip(i)
+            if not labelled:
+                clip["labels"] = np.full_like(clip["labels"], -1)
+            write_recording(cache, f"mouse_{i}", [clip], version=version)
+    return path
+
+
+def write_split(path: Path, n: int = 4) -> str:
+    rows = [f"mouse_{i},mouse_{i},{'val' if i == n - 1 else 'train'}" for i in range(n)]
+    path.write_text("\n".join(["recording,group,part", *rows]) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def keypoints(quick):
+    """Settings of a model of keypoints alone."""
+
+    def make(**changes) -> TrainSettings:
+        return quick(model_type="keypoints", **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def former(small_cache: Path, keypoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of keypoints alone; not to be changed."""
+    out = tmp_path_factory.mktemp("former") / "run"
+    run(small_cache, out, keypoints())
+    return out
+
+
+def test_keypoints_are_learned_without_any_label(keypoints, tmp_path: Path) -> None:
+    shares: list[float] = []
+    settings = keypoints(epochs=4, batch_size=1, dropout=0.0, head_dropout=0.0, val_share=0.25)
+    lines = run(write_bare(tmp_path / "cache"), tmp_path / "run", settings, progress=Bar(tell=shares.append))
+    history = pd.read_csv(tmp_path / "run" / HISTORY)
+    assert history["val_keypoint_mae"].min() < 0.7 * history["val_keypoint_mae"].iloc[0]
+    assert len(shares) == 1 + 4 * (3 * 2 + 1)  # the start; of each epoch both windows of three clips, and its end
+    best = checkpoint.load(tmp_path / "run" / BEST)
+    assert best["epoch"] == 1 + history["val_keypoint_mae"].idxmin()
+    assert f"[info] better model (validation keypoint MAE {history['val_keypoint_mae'].min():.4f})" in "\n".join(lines)
+
+
+def test_nothing_is_said_of_behaviours(former: Path, small_cache: Path, keypoints, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", keypoints(epochs=1))
+    assert not any("F1" in line or "action" in line for line in lines)
+    assert any(line.startswith("Val keypoint MAE (px): ") for line in lines)
+    history = pd.read_csv(former / HISTORY)
+    empty = [name for name in history if "f1" in name or "action" in name or "entropy" in name]
+    assert len(empty) > 6
+    assert history[empty].isna().all(axis=None)
+    assert history[["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_keypoint_mae"]].notna().all(axis=None)
+    # The heads of the behaviours are as they began.
+    begun, last = weights(tmp_path / "run", LAST), weights(former, LAST)
+    assert torch.equal(begun["action.weight"], last["action.weight"])
+    assert not torch.equal(begun["keypoints.weight"], last["keypoints.weight"])
+
+
+def test_labels_change_nothing_that_is_learned(keypoints, tmp_path: Path) -> None:
+    settings = keypoints(
+        epochs=1, split_file=write_split(tmp_path / "split.csv"), rare_threshold_share=0.5, lambda_smooth=1.0
+    )
+    for name in ("bare", "labelled"):
+        write_bare(tmp_path / name, labelled=name == "labelled")
+        run(tmp_path / name, tmp_path / f"{name}_run", settings)
+    ours, theirs = weights(tmp_path / "bare_run"), weights(tmp_path / "labelled_run")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    # Nor is it trained anew where they are corrected, since a file says what is held out.
+    record = json.loads((tmp_path / "bare_run" / RECORD).read_text())["recordings"]
+    assert all(made_from.keys() == {"frames", "keypoints"} for made_from in record.values())
+    again = run(tmp_path / "bare", tmp_path / "bare_run", settings)
+    assert again == [f"[info] {tmp_path / 'bare_run'} is up to date (--force trains anew)"]
+
+
+def test_the_same_recordings_are_held_out_as_with_behaviours(former: Path, small_cache, quick, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(former)))
+    assert (tmp_path / "run" / "split.csv").read_text() == (former / "split.csv").read_text()
+    assert not any("held out here" in line for line in lines)
+
+
+def test_recordings_that_the_encoder_was_trained_on_are_named_where_they_are_held_out(
+    former: Path, small_cache: Path, quick, tmp_path: Path
+) -> None:
+    table = pd.read_csv(former / "split.csv")
+    table["part"] = ["train" if part == "val" else "val" for part in table["part"]]
+    table.to_csv(tmp_path / "split.csv", index=False)
+    settings = quick(epochs=1, init_from=str(former), split_file=str(tmp_path / "split.csv"))
+    (line,) = (line for line in run(small_cache, tmp_path / "run", settings) if "--init-from" in line)
+    held_out = sorted(table.loc[table["part"] == "val", "recording"])
+    assert line == (
+        f"[warning] --init-from: its encoder was trained on {len(held_out)} recordings that are held out here "
+        f"({', '.join(held_out[:3])}{f' and {len(held_out) - 3} more' if len(held_out) > 3 else ''}), so scores may be "
+        f"too good; hold out the same there and here (--split-file {former / 'split.csv'})"
+    )
+
+
+@pytest.mark.parametrize("use_ema", [False, True], ids=["", "ema"])
+def test_a_model_begins_with_the_encoder_that_was_trained(
+    former: Path, small_cache: Path, quick, tmp_path: Path, use_ema: bool
+) -> None:
+    settings = quick(epochs=1, init_from=str(former), freeze_encoder_epochs=1, use_ema=use_ema, ema_decay=0.5)
+    lines = run(small_cache, tmp_path / "run", settings)
+    assert f"[info] begins with the encoder of {former / BEST}" in lines
+    begun, theirs = weights(tmp_path / "run"), weights(former)
+    assert encoder_of(begun).keys() == encoder_of(theirs).keys()
+    for name, weight in encoder_of(begun).items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"encoder_width": 24}, "--encoder-width: 16 there, 24 here"),
+        ({"view": "animal"}, "--view: full there, animal here"),
+        ({"model_type": "action_only"}, "it places keypoints, this one places none (--model-type action_only"),
+        ({"encoder": "efficientnet_lite0"}, "--encoder: cnn there, efficientnet_lite0 here"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused(
+    former: Path, small_cache: Path, quick, tmp_path: Path, changes: dict, says: str
+) -> None:
+    if "encoder" in changes:
+        pytest.importorskip("efficientnet_lite_pytorch")
+    run(small_cache, tmp_path / "run", quick(epochs=1, encoder="none"))
+    with pytest.raises(CheckpointError) as caught:
+        run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(former), **changes))
+    assert str(caught.value).startswith(f"--init-from {former / BEST}: its encoder does not fit; {says}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # the former run stays where it is
+
+
+def test_other_keypoints_and_frames_are_refused(former: Path, quick, tmp_path: Path) -> None:
+    names = ("snout", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "R_hindpaw")
+    others = write_small_cache(tmp_path / "others", recordings=2, keypoint_names=names)
+    with pytest.raises(CheckpointError, match=r"keypoints: mouth, tail_base, .* there, snout, tail_base, .* here$"):
+        run(others, tmp_path / "run", quick(init_from=str(former)))
+    colour = write_small_cache(tmp_path / "colour", recordings=2, channels=3)
+    with pytest.raises(CheckpointError, match="channels of the frames: 1 there, 3 here"):
+        run(colour, tmp_path / "run", quick(init_from=str(former)))
+
+
+def test_what_has_no_encoder_is_refused(small_cache: Path, quick, tmp_path: Path) -> None:
+    run(small_cache, tmp_path / "pose", quick(epochs=1, encoder="none"))
+    with pytest.raises(CheckpointError, match="its model looks at no frames, so it has no encoder to begin with"):
+        run(small_cache, tmp_path / "run", quick(init_from=str(tmp_path / "pose")))
+    with pytest.raises(CheckpointError, match=r"^--init-from: .*nowhere: no such checkpoint"):
+        run(small_cache, tmp_path / "run", quick(init_from=str(tmp_path / "nowhere")))
+    with pytest.raises(CheckpointError, match=r"^--init-from: .*nowhere: no such checkpoint"):  # before any preprocess
+        stage.check(
+            quick(init_from=str(tmp_path / "nowhere")), PreprocessSettings(), cache=tmp_path / "cache",
+            out=tmp_path / "run", resume=False, force=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_type": "keypoints", "encoder": "none"}, "--model-type keypoints: --encoder none looks at no frames"),
+        ({"model_type": "keypoints", "lambda_kp": 0.0}, "--model-type keypoints: with --lambda-kp 0 nothing is learn"),
+        ({"init_from": "former", "encoder": "none"}, "--init-from former: --encoder none has no encoder to begin with"),
+    ],
+)
+def test_settings_that_leave_nothing_to_do_are_refused(
+    small_cache: Path, quick, tmp_path: Path, changes: dict, says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says):
+        run(small_cache, tmp_path / "run", quick(**changes))
+
+
+def test_no_visible_keypoint_is_refused(keypoints, tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="no visible keypoint in the training recordings; lower --kp-likelihood-thr"):
+        run(write_bare(tmp_path / "cache"), tmp_path / "run", keypoints(kp_likelihood_thr=1.0))
+
+
+def test_other_weights_train_anew_and_an_interrupted_run_needs_them_no_more(
+    former: Path, small_cache: Path, quick, tmp_path: Path
+) -> None:
+    begins, out = tmp_path / "begins", tmp_path / "run"
+    shutil.copytree(former, begins)
+    settings = quick(epochs=3, lr_schedule="plateau", init_from=str(begins))
+    run(small_cache, out, settings)
+    run(small_cache, tmp_path / "short", dataclasses.replace(settings, epochs=2))
+    record = json.loads((out / RECORD).read_text())["init_from"]
+    assert record
+    shutil.rmtree(begins)
+    assert run(small_cache, out, settings) == [f"[info] {out} is up to date (--force trains anew)"]
+    assert "[info] goes on after epoch 2" in run(small_cache, tmp_path / "short", settings, resume=True)
+    assert json.loads((tmp_path / "short" / RECORD).read_text())["init_from"] == record
+    ours, theirs = weights(out, LAST), weights(tmp_path / "short", LAST)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        run(small_cache, out, settings, force=True)
+
+    shutil.copytree(former, begins)
+    shutil.copy(begins / LAST, begins / BEST)
+    with pytest.raises(
+        RunError, match=r"--resume: .* was made from something else: the weights that --init-from names"
+    ):
+        run(small_cache, out, dataclasses.replace(settings, epochs=4), resume=True)
+    assert "[info] changed since the last run: the weights that --init-from names" in run(small_cache, out, settings)
+
+
+def test_it_cannot_be_asked_for_behaviours(former: Path, small_cache: Path, keypoints, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"trained on keypoints alone .* `pipeline train --init-from .*`$"):
+        load_models([former])
+    with pytest.raises(SettingsError, match="names no behaviour to score in cross-validation"):
+        cross_validate(keypoints(), cache=small_cache, out=tmp_path / "cv")
+
+
+@pytest.mark.parametrize("val_share", [0.34, 0.0])
+def test_the_command_says_how_far_off_the_keypoints_are(
+    small_cache: Path, keypoints, tmp_path: Path, capsys: pytest.CaptureFixture[str], val_share: float
+) -> None:
+    out = tmp_path / "run"
+    settings = keypoints(epochs=1, val_share=val_share)
+    assert jobs.train(settings, cache=small_cache, out=out, how=QUIET) == jobs.DONE
+    said, page = capsys.readouterr().out, (out / "report.html").read_text(encoding="utf-8")
+    assert "F1" not in said.replace("macro F1 or", "")
+    assert "was trained on keypoints alone" in page
+    if val_share:
+        px = checkpoint.load(out / BEST)["scores"]["keypoint_mae_px"]
+        assert f"{px:.2f} px of the video, on 4 trials" in said
+        assert f"{px:.2f} px of the video" in page
+
+
+def test_a_file_without_a_split_beside_it_is_taken_as_it_is(
+    former: Path, small_cache: Path, quick, tmp_path: Path
+) -> None:
+    shutil.copy(former / BEST, tmp_path / "encoder.pt")
+    lines = run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(tmp_path / "encoder.pt")))
+    assert not any("--init-from" in line for line in lines)
+    config, found = pretrained.read(tmp_path / "encoder.pt")
+    assert config["encoder"] == "cnn"
+    assert found.keys() == {name.removeprefix("encoder.") for name in encoder_of(weights(former))}
