@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.model.checkpoint import CheckpointError
-from pipeline.model.decision import Decision
+from pipeline.model.decision import LEAST, Decision
 from pipeline.model.network import Network, Output
 from pipeline.model.trained import Trained
 
@@ -33,8 +33,9 @@ class Ensemble(nn.Module):
 
 
 def mean_output(outputs: Sequence[Output]) -> Output:
-    """Logits whose softmax is the members' mean probability, and the mean of their places.
+    """Logits whose softmax is the members' mean probability, the mean of their places, and logits of mean boundaries.
 
+    Places and boundaries are those of the members that give them: the others' decision layers have no use for one.
     A mean is less sure than each of its members, so a decision layer that was fitted on single ones smooths it a little
     more than them.
     """
@@ -42,7 +43,12 @@ def mean_output(outputs: Sequence[Output]) -> Output:
         return outputs[0]
     probabilities = torch.stack([output.logits_BTN.softmax(-1) for output in outputs]).mean(0)
     places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
-    return Output(probabilities.clamp(min=1e-12).log(), torch.stack(places).mean(0) if places else None)
+    boundaries = [output.boundary_BT.sigmoid() for output in outputs if output.boundary_BT is not None]
+    return Output(
+        probabilities.clamp(min=1e-12).log(),
+        torch.stack(places).mean(0) if places else None,
+        boundary_BT=torch.stack(boundaries).mean(0).logit(eps=LEAST) if boundaries else None,
+    )
 
 
 def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
@@ -85,4 +91,5 @@ def _reading(model: Trained) -> list[object]:
 
 def _mean_decision(decisions: Sequence[Decision]) -> Decision:
     bias, begin = (np.mean([getattr(d, name) for d in decisions], axis=0) for name in ("bias", "begin"))
-    return Decision(tuple(bias.tolist()), tuple(begin.tolist()))
+    # A model without a boundary head adds a weight of 0: the costs are then the means of theirs all the same.
+    return Decision(tuple(bias.tolist()), tuple(begin.tolist()), float(np.mean([d.boundary for d in decisions])))

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cache import Clip
 from pipeline.model.ensemble import Ensemble, mean_output
 from pipeline.model.frame_encoder import to_unit
-from pipeline.model.network import Network, Output
+from pipeline.model.network import Network, Output, in_a_row
 from pipeline.model.parts import clip_output
 from pipeline.model.room import Room
 from pipeline.model.threads import threads_for
@@ -46,12 +46,13 @@ def infer(
     room: Room | None = None,
     passed: Callable[[int], object] = lambda n_frames: None,
 ) -> Output:
-    """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip; the mean of an ensemble's.
+    """Logits (T,N), keypoints (T,K,2) or None and boundary logits (T,) or None, float32 on the CPU, of a clip.
 
-    tiles: half-open ranges that hold each frame once, each seen by itself. Call `network.eval()` before. waited: told
-    the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much
-    goes through the network at once, which changes the output by no more than rounding; None: a fixed number of frames.
-    passed: told how many more frames were looked at; each member of an ensemble looks at all of them.
+    Of an ensemble: the mean of its members'. Call `network.eval()` before.
+    tiles: half-open ranges that hold each frame once, each seen by itself. waited: told the seconds spent waiting for
+    each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much goes through the network at
+    once, which changes the output by no more than rounding; None: a fixed number of frames. passed: told how many more
+    frames were looked at; each member of an ensemble looks at all of them.
     """
     room = room or Room()
     if isinstance(network, Ensemble):
@@ -62,8 +63,7 @@ def infer(
     with threads_for(network):
         while rest := tiles[len(outputs) :]:
             outputs += room.fitting(partial(seen.next_tiles, rest))
-    places = [out.xy_BTK2 for out in outputs if out.xy_BTK2 is not None]
-    return Output(torch.cat([out.logits_BTN for out in outputs]), torch.cat(places) if places else None)
+    return in_a_row(outputs, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +120,10 @@ class _Seen:
 
 def _of_sample(output: Output, sample: int, n_frames: int) -> Output:
     """What a batch's output says of a sample's own frames, float32 on the CPU."""
-    xy_BTK2 = output.xy_BTK2
-    places = None if xy_BTK2 is None else xy_BTK2[sample, :n_frames].float().cpu()
-    return Output(output.logits_BTN[sample, :n_frames].float().cpu(), places)
+    heads = (output.logits_BTN, output.xy_BTK2, output.boundary_BT)
+    logits, places, boundary = (None if head is None else head[sample, :n_frames].float().cpu() for head in heads)
+    assert logits is not None
+    return Output(logits, places, boundary_BT=boundary)
 
 
 def _read_ahead(

@@ -16,7 +16,6 @@ import torch
 
 import cache as clip_cache
 from cache import Cache, Clip, Place, fingerprint
-from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
@@ -138,7 +137,7 @@ def _decided_trials(
     """
     if trained.decision is None:
         return []
-    trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(result.logits, clips, strict=True)]
+    trials = result.evidence(clips)
     if fitted_on:
         groups = read_split(fitted_on).groups
         decided = cross_fitted(trials, [t.labels for t in result.trials], [groups[clip.recording] for clip in clips])

@@ -80,7 +80,8 @@ def merge_of(trained: Trained) -> Merge:
 def _read_decision(path: Path, class_names: Sequence[str]) -> Decision:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        decision = Decision(tuple(map(float, values["bias"])), tuple(map(float, values["begin"])))
+        bias, begin = (tuple(map(float, values[name])) for name in ("bias", "begin"))
+        decision = Decision(bias, begin, float(values.get("boundary", 0.0)))
         fits = values["class_names"] == list(class_names)
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(

@@ -67,7 +67,7 @@ class Record:
 
 def model_sources(trained: Trained, files: Sequence[Path]) -> dict[str, Any]:
     """What the same data give the same results with: the models' content, the decision in use, and our version."""
-    decision = None if trained.decision is None else dataclasses.asdict(trained.decision)
+    decision = None if trained.decision is None else trained.decision.as_dict()
     made_of = {
         "models": [fingerprint.of_file(file) for file in files],
         "decision": decision,

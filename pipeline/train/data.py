@@ -252,6 +252,7 @@ def _network_config(
         dropout=settings.dropout,
         head_dropout=settings.head_dropout,
         multitask=settings.model_type == "multitask",
+        boundary=settings.lambda_boundary > 0,
     )
 
 

@@ -155,6 +155,7 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
             "tcn_stride": 2,
             "refine_stages": 1,
             "lambda_tmse": 0.15,
+            "lambda_boundary": 0.1,
         },
     ],
     ids=["defaults", "all that has a state"],
