@@ -90,10 +90,11 @@ def flags_of(command: str) -> set[str]:
                 "--device",
                 "--help",
                 "--decision",
+                "--flips",
             }
             | {"--workers", "--scheduler", "--stall-timeout", "--force"},
         ),
-        ("evaluate", {"--model", "--cache", "--cache-copy", "--on", "--out", "--device", "--help"}),
+        ("evaluate", {"--model", "--cache", "--cache-copy", "--on", "--out", "--flips", "--device", "--help"}),
         ("report", {"--out", "--cache", "--help"}),
         (
             "cross-validate",

@@ -23,10 +23,14 @@ READING = ("kp_likelihood_thr", "val_T")
 
 
 class Ensemble(nn.Module):
-    """Looks to other code as its first network does; `infer` asks every one of them."""
+    """Looks to other code as its first network does; `infer` asks every one of them.
 
-    def __init__(self, members: Sequence[Network]) -> None:
+    flips: each also of what it sees in a mirror.
+    """
+
+    def __init__(self, members: Sequence[Network], *, flips: bool = False) -> None:
         super().__init__()
+        self.flips = flips
         self.members = nn.ModuleList(members)
         self.networks = tuple(members)
         self.config, self.encoder, self.keypoints = members[0].config, members[0].encoder, members[0].keypoints
@@ -75,13 +79,19 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
     decisions = [model.decision for model in models if model.decision is not None]
     return dataclasses.replace(
         first,
-        network=Ensemble([network for model in models for network in _networks(model)]).eval(),
+        network=Ensemble([network for model in models for network in networks_of(model)]).eval(),
         class_counts=np.sum([model.class_counts for model in models], axis=0),
         decision=_mean_decision(decisions) if len(decisions) == len(models) else None,
     )
 
 
-def _networks(model: Trained) -> Sequence[Network]:
+def with_flips(model: Trained) -> Trained:
+    """The mean of what the model says of a clip and of its mirror image."""
+    return dataclasses.replace(model, network=Ensemble(networks_of(model), flips=True).eval())
+
+
+def networks_of(model: Trained) -> Sequence[Network]:
+    """One, or those of an ensemble."""
     return model.network.networks if isinstance(model.network, Ensemble) else (model.network,)
 
 

@@ -95,6 +95,8 @@ class Network(nn.Module):
     keypoints that are given say where the view is, so those found in it are not found from pixels alone.
     """
 
+    flips = False  # a single network sees a clip as it is, an Ensemble maybe in a mirror too
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         K = len(config.keypoint_names)

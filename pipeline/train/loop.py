@@ -21,12 +21,13 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.animals import animals
 from pipeline.model.encoder import freeze
+from pipeline.model.mirror import flip_pairs
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import boundaries, losses
-from pipeline.train.augment import augment, flip_pairs
+from pipeline.train.augment import augment
 from pipeline.train.batch import Batch
 from pipeline.train.data import Part, TrainingData, keep_frames
 from pipeline.train.epoch_report import epoch_lines, history_row
