@@ -21,6 +21,7 @@ from pipeline.options import (
     ConfigOption,
     DlcOption,
     DryRunOption,
+    FlipsOption,
     Folder,
     FoldsAtOnceOption,
     ForceOption,
@@ -266,13 +267,15 @@ def evaluate(
         str, typer.Option("--on", help="val or test: those recordings of the run's split; all: every one")
     ] = "val",
     out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
+    flips: FlipsOption = False,
     cache_copy: CacheCopyOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """Scores of a model against labels, with the majority baseline beside it."""
     from pipeline import jobs
 
-    raise typer.Exit(jobs.evaluate(models=model, cache=with_copy(cache, cache_copy), on=on, out=out, device=device))
+    place = with_copy(cache, cache_copy)
+    raise typer.Exit(jobs.evaluate(models=model, cache=place, on=on, out=out, flips=flips, device=device))
 
 
 app.command()(predict)

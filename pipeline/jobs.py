@@ -243,6 +243,7 @@ def predict(
     dlc_scorer: str | None,
     prefer_filtered: bool | None,
     decide: bool,
+    flips: bool = False,
     force: bool,
 ) -> int:
     """`pipeline predict`: a table per trial, bouts, a summary and ethograms."""
@@ -260,27 +261,32 @@ def predict(
             dlc_scorer=dlc_scorer,
             prefer_filtered=prefer_filtered,
             decide=decide,
+            flips=flips,
             force=force,
             cluster=how.cluster,
             stall_s=how.stall_s,
             progress=progress,
+            say=say,
         )
     shown.show_report(done.report, out / "cache", time.perf_counter() - started)
     shown.show_predicted(done)
     left_out = [(name, "", why) for name, why in done.left_out.items()]
     left_out += [(skip.recording, str(skip.trial), skip.reason) for skip in done.report.skipped if skip.trial]
     labels_by = "decision layer, where the model has one" if decide else "arg-max (--no-decision)"
+    labels_by += ", of the mean of each clip and its mirror image (--flips)" if flips else ""
     reports.make_or_warn(out, say, cache=out / "cache", models=models, labels_by=labels_by, left_out=left_out)
     return LEFT_OUT if done.n_faulty else done.report.exit_code
 
 
 @memory_advice(_ELSEWHERE)
-def evaluate(*, models: Sequence[Path], cache: Place, on: str, out: Path | None, device: str) -> int:
+def evaluate(
+    *, models: Sequence[Path], cache: Place, on: str, out: Path | None, flips: bool = False, device: str
+) -> int:
     """`pipeline evaluate`: the scores, with the majority baseline beside them."""
     from pipeline.predict import evaluation as stage
     from pipeline.report import stage as reports
 
-    result = stage.evaluate(models, cache=cache, on=on, out=out, device=device)
+    result = stage.evaluate(models, cache=cache, on=on, out=out, device=device, flips=flips, say=say)
     shown.show_scores(result, stage.HELD_OUT.get(on, "recordings of the cache"))
     if on == "all":
         shown.show_known(result)

@@ -92,6 +92,14 @@ ModelOption = Annotated[
         "--model B): the mean of what they say",
     ),
 ]
+FlipsOption = Annotated[
+    bool,
+    typer.Option(
+        "--flips",
+        help="each clip is seen in a mirror too, left and right keypoints exchanged, and the mean of both is decided; "
+        "takes twice as long. For models that were trained with --aug-hflip",
+    ),
+]
 ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="go on with a run; it must be there")]
 KeepOption = Annotated[

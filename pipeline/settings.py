@@ -303,6 +303,13 @@ class TrainSettings:
     lambda_tmse: float = setting(
         0.0, "loss", "weight of the truncated squared change of the log-probabilities (MS-TCN has 0.15)", ge=0
     )
+    lambda_boundary: float = setting(
+        0.0,
+        "loss",
+        "weight of the boundary loss: a head learns at which frames bouts begin, and the decision layer may make bouts "
+        "cheaper to begin there (ASRF has 0.1); 0: no such head",
+        ge=0,
+    )
 
     dropout: float = setting(0.3, "regularisation", "dropout in the temporal convolutional network", ge=0, lt=1)
     head_dropout: float = setting(0.2, "regularisation", "dropout before the heads", ge=0, lt=1)

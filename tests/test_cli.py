@@ -36,7 +36,7 @@ TRAIN_FLAGS = {
     "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
     "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--aug-view-shift",
     "--aug-view-turn", "--aug-view-zoom", "--aug-stretch", "--aug-mix", "--init-from",
-    "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--dropout",
+    "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--lambda-boundary", "--dropout",
     "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
     "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",
     "--ema-decay", "--amp", "--device",
@@ -90,10 +90,11 @@ def flags_of(command: str) -> set[str]:
                 "--device",
                 "--help",
                 "--decision",
+                "--flips",
             }
             | {"--workers", "--scheduler", "--stall-timeout", "--force"},
         ),
-        ("evaluate", {"--model", "--cache", "--cache-copy", "--on", "--out", "--device", "--help"}),
+        ("evaluate", {"--model", "--cache", "--cache-copy", "--on", "--out", "--flips", "--device", "--help"}),
         ("report", {"--out", "--cache", "--help"}),
         (
             "cross-validate",

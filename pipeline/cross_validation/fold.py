@@ -97,8 +97,8 @@ def work(task: Task, say: Say, progress: Bar | None = None) -> Done:
 
 def _score(task: Task, model: Path) -> None:
     result = scoring.evaluate([model], cache=task.cache, on="test", out=task.folder / TEST, device=task.settings.device)
-    trials = zip(result.clips, result.model.logits, result.model.trials, strict=True)
-    for clip, logits, trial in trials:
+    said = result.model
+    for clip, logits, boundary, trial in zip(result.clips, said.logits, said.boundaries, said.trials, strict=True):
         out_of_fold.save(
             OutOfFold(
                 recording=clip.recording,
@@ -108,7 +108,8 @@ def _score(task: Task, model: Path) -> None:
                 labels=trial.labels.astype(np.int64),
                 intact=np.asarray(clip.intact),
                 majority=result.majority,
-                class_names=result.model.scores.class_names,
+                class_names=said.scores.class_names,
+                boundary=boundary,
             ),
             task.out,
         )

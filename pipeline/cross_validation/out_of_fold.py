@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.model.decision import log_probabilities
+from pipeline.model.decision import Evidence, evidence
 from pipeline.train.run_folder import write_bytes
 
 FOLDER = "out_of_fold"
@@ -23,7 +23,8 @@ class OutOfFold:
     """One whole clip: logits (T,N) float32; labels (T,) int64 of the merged classes, -1 unlabelled.
 
     intact (T,): False of damaged frames. majority: the commonest class of the frames that the fold's model trained on,
-    which the baseline always says. decided (T,): the decision layer's labels, None for the arg-max.
+    which the baseline always says. boundary (T,) float32: logits that a bout begins, None without a boundary head.
+    decided (T,): the decision layer's labels, None for the arg-max.
     """
 
     recording: str
@@ -34,6 +35,7 @@ class OutOfFold:
     intact: np.ndarray
     majority: int
     class_names: tuple[str, ...]
+    boundary: np.ndarray | None = None
     decided: np.ndarray | None = None
 
     @property
@@ -42,9 +44,9 @@ class OutOfFold:
         return self.logits.argmax(-1) if self.decided is None else self.decided
 
     @property
-    def log_probabilities(self) -> np.ndarray:
-        """(T,N), for the decision layer."""
-        return log_probabilities(self.logits, self.intact)
+    def evidence(self) -> Evidence:
+        """For the decision layer."""
+        return evidence(self.logits, self.intact, self.boundary)
 
     @property
     def baseline(self) -> np.ndarray:
@@ -58,9 +60,9 @@ def path_of(out: Path, recording: str, trial: int) -> Path:
 
 
 def save(clip: OutOfFold, out: Path) -> None:
-    """Writes logits, labels, intact, class_names, recording, trial, fold and majority, whole or not at all."""
+    """Writes all but what is decided, whole or not at all."""
     content = io.BytesIO()
-    fields = {name: value for name, value in vars(clip).items() if name != "decided"}
+    fields = {name: value for name, value in vars(clip).items() if name != "decided" and value is not None}
     fields["class_names"] = np.array(clip.class_names)
     np.savez(content, **fields)
     write_bytes(path_of(out, clip.recording, clip.trial), content.getvalue())
@@ -82,4 +84,5 @@ def _load(path: Path) -> OutOfFold:
             intact=fields["intact"],
             majority=int(fields["majority"]),
             class_names=tuple(fields["class_names"].tolist()),
+            boundary=fields.get("boundary"),
         )

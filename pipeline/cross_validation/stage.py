@@ -175,8 +175,8 @@ def _decided(clips: Sequence[OutOfFold], out: Path) -> list[OutOfFold]:
     """
     if len({clip.fold for clip in clips}) < 2:
         return []
-    trials, labels = [clip.log_probabilities for clip in clips], [clip.labels for clip in clips]
-    decision = dataclasses.asdict(fit_decision(trials, labels)) | {"class_names": list(clips[0].class_names)}
+    trials, labels = [clip.evidence for clip in clips], [clip.labels for clip in clips]
+    decision = fit_decision(trials, labels).as_dict() | {"class_names": list(clips[0].class_names)}
     write_text(out / DECISION, json.dumps(decision, indent=1))
     decided = decided_by_other_folds(clips)
     save_decided(decided, out)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.model.checkpoint import CheckpointError
-from pipeline.model.decision import Decision
+from pipeline.model.decision import LEAST, Decision
 from pipeline.model.network import Network, Output
 from pipeline.model.trained import Trained
 
@@ -23,18 +23,23 @@ READING = ("kp_likelihood_thr", "val_T")
 
 
 class Ensemble(nn.Module):
-    """Looks to other code as its first network does; `infer` asks every one of them."""
+    """Looks to other code as its first network does; `infer` asks every one of them.
 
-    def __init__(self, members: Sequence[Network]) -> None:
+    flips: each also of what it sees in a mirror.
+    """
+
+    def __init__(self, members: Sequence[Network], *, flips: bool = False) -> None:
         super().__init__()
+        self.flips = flips
         self.members = nn.ModuleList(members)
         self.networks = tuple(members)
         self.config, self.encoder, self.keypoints = members[0].config, members[0].encoder, members[0].keypoints
 
 
 def mean_output(outputs: Sequence[Output]) -> Output:
-    """Logits whose softmax is the members' mean probability, and the mean of their places.
+    """Logits whose softmax is the members' mean probability, the mean of their places, and logits of mean boundaries.
 
+    Places and boundaries are those of the members that give them: the others' decision layers have no use for one.
     A mean is less sure than each of its members, so a decision layer that was fitted on single ones smooths it a little
     more than them.
     """
@@ -42,7 +47,12 @@ def mean_output(outputs: Sequence[Output]) -> Output:
         return outputs[0]
     probabilities = torch.stack([output.logits_BTN.softmax(-1) for output in outputs]).mean(0)
     places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
-    return Output(probabilities.clamp(min=1e-12).log(), torch.stack(places).mean(0) if places else None)
+    boundaries = [output.boundary_BT.sigmoid() for output in outputs if output.boundary_BT is not None]
+    return Output(
+        probabilities.clamp(min=1e-12).log(),
+        torch.stack(places).mean(0) if places else None,
+        boundary_BT=torch.stack(boundaries).mean(0).logit(eps=LEAST) if boundaries else None,
+    )
 
 
 def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
@@ -69,13 +79,19 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
     decisions = [model.decision for model in models if model.decision is not None]
     return dataclasses.replace(
         first,
-        network=Ensemble([network for model in models for network in _networks(model)]).eval(),
+        network=Ensemble([network for model in models for network in networks_of(model)]).eval(),
         class_counts=np.sum([model.class_counts for model in models], axis=0),
         decision=_mean_decision(decisions) if len(decisions) == len(models) else None,
     )
 
 
-def _networks(model: Trained) -> Sequence[Network]:
+def with_flips(model: Trained) -> Trained:
+    """The mean of what the model says of a clip and of its mirror image."""
+    return dataclasses.replace(model, network=Ensemble(networks_of(model), flips=True).eval())
+
+
+def networks_of(model: Trained) -> Sequence[Network]:
+    """One, or those of an ensemble."""
     return model.network.networks if isinstance(model.network, Ensemble) else (model.network,)
 
 
@@ -85,4 +101,5 @@ def _reading(model: Trained) -> list[object]:
 
 def _mean_decision(decisions: Sequence[Decision]) -> Decision:
     bias, begin = (np.mean([getattr(d, name) for d in decisions], axis=0) for name in ("bias", "begin"))
-    return Decision(tuple(bias.tolist()), tuple(begin.tolist()))
+    # A model without a boundary head adds a weight of 0: the costs are then the means of theirs all the same.
+    return Decision(tuple(bias.tolist()), tuple(begin.tolist()), float(np.mean([d.boundary for d in decisions])))

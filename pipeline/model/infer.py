@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from cache import Clip
 from pipeline.model.ensemble import Ensemble, mean_output
 from pipeline.model.frame_encoder import to_unit
-from pipeline.model.network import Network, Output
+from pipeline.model.mirror import mirrored_back, mirrored_points
+from pipeline.model.network import Network, Output, in_a_row
 from pipeline.model.parts import clip_output
 from pipeline.model.room import Room
 from pipeline.model.threads import threads_for
@@ -45,25 +46,33 @@ def infer(
     when_T3: np.ndarray | None = None,
     room: Room | None = None,
     passed: Callable[[int], object] = lambda n_frames: None,
+    mirrored: bool = False,
 ) -> Output:
-    """Logits (T,N) and keypoints (T,K,2) or None, float32 on the CPU, of a clip; the mean of an ensemble's.
+    """Logits (T,N), keypoints (T,K,2) or None and boundary logits (T,) or None, float32 on the CPU, of a clip.
 
-    tiles: half-open ranges that hold each frame once, each seen by itself. Call `network.eval()` before. waited: told
-    the seconds spent waiting for each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much
-    goes through the network at once, which changes the output by no more than rounding; None: a fixed number of frames.
-    passed: told how many more frames were looked at; each member of an ensemble looks at all of them.
+    Of an ensemble: the mean of its members'. Call `network.eval()` before.
+    tiles: half-open ranges that hold each frame once, each seen by itself. waited: told the seconds spent waiting for
+    each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much goes through the network at
+    once, which changes the output by no more than rounding; None: a fixed number of frames. passed: told how many more
+    frames were looked at; each member of an ensemble looks at all of them, with flips twice. mirrored: the frames are
+    shown in a mirror, as the keypoints are given already.
     """
     room = room or Room()
     if isinstance(network, Ensemble):
-        asked = (clip, xy_TK2, visible_TK, tiles, waited, when_T3, room, passed)
-        return mean_output([infer(member, *asked) for member in network.networks])
-    seen = _Seen(network, clip, xy_TK2, visible_TK, when_T3, room, waited, passed)
+        asked = (tiles, waited, when_T3, room, passed)
+        said = [infer(member, clip, xy_TK2, visible_TK, *asked) for member in network.networks]
+        if network.flips:
+            names = network.config.keypoint_names
+            xy_TK2, visible_TK = mirrored_points(xy_TK2, visible_TK, names)
+            flipped = (infer(member, clip, xy_TK2, visible_TK, *asked, True) for member in network.networks)
+            said += [mirrored_back(output, names) for output in flipped]
+        return mean_output(said)
+    seen = _Seen(network, clip, xy_TK2, visible_TK, when_T3, room, waited, passed, mirrored)
     outputs: list[Output] = []
     with threads_for(network):
         while rest := tiles[len(outputs) :]:
             outputs += room.fitting(partial(seen.next_tiles, rest))
-    places = [out.xy_BTK2 for out in outputs if out.xy_BTK2 is not None]
-    return Output(torch.cat([out.logits_BTN for out in outputs]), torch.cat(places) if places else None)
+    return in_a_row(outputs, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +87,7 @@ class _Seen:
     room: Room
     waited: Callable[[float], object]
     passed: Callable[[int], object]
+    mirrored: bool
 
     def next_tiles(self, tiles: list[tuple[int, int]]) -> list[Output]:
         """Outputs (T,...) on the CPU of the first tiles: as many as there is room for together, and one at least."""
@@ -91,11 +101,15 @@ class _Seen:
         """A tile of any length, part by part."""
         chunks = None
         if self.network.encoder is not None:
-            chunks = _read_ahead(self.clip, start, stop, self.room.frames, self.waited)
+            chunks = map(self._shown, _read_ahead(self.clip, start, stop, self.room.frames, self.waited))
         xy, visible = torch.from_numpy(self.xy_TK2[start:stop]), torch.from_numpy(self.visible_TK[start:stop])
         when = None if self.when_T3 is None else torch.from_numpy(self.when_T3[start:stop])
         output = clip_output(self.network, chunks, xy, visible, when, self.room, self.passed)
         return _of_sample(output, 0, stop - start)
+
+    def _shown(self, frames_THWC: np.ndarray | torch.Tensor) -> torch.Tensor:
+        read = torch.as_tensor(frames_THWC)
+        return read.flip(2) if self.mirrored else read
 
     @torch.inference_mode()
     def _together(self, tiles: list[tuple[int, int]]) -> list[Output]:
@@ -105,7 +119,7 @@ class _Seen:
         if self.network.encoder is not None:
             first = tiles[0][0]
             started = time.perf_counter()
-            read = torch.as_tensor(self.clip.frames[first : tiles[-1][1]])
+            read = self._shown(self.clip.frames[first : tiles[-1][1]])
             self.waited(time.perf_counter() - started)
             frames = to_unit(pad_sequence([read[a - first : b - first] for a, b in tiles], True).to(device))
         padded = [
@@ -120,9 +134,10 @@ class _Seen:
 
 def _of_sample(output: Output, sample: int, n_frames: int) -> Output:
     """What a batch's output says of a sample's own frames, float32 on the CPU."""
-    xy_BTK2 = output.xy_BTK2
-    places = None if xy_BTK2 is None else xy_BTK2[sample, :n_frames].float().cpu()
-    return Output(output.logits_BTN[sample, :n_frames].float().cpu(), places)
+    heads = (output.logits_BTN, output.xy_BTK2, output.boundary_BT)
+    logits, places, boundary = (None if head is None else head[sample, :n_frames].float().cpu() for head in heads)
+    assert logits is not None
+    return Output(logits, places, boundary_BT=boundary)
 
 
 def _read_ahead(

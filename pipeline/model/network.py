@@ -54,6 +54,7 @@ class NetworkConfig:
     dropout: float = 0.3
     head_dropout: float = 0.2
     multitask: bool = True
+    boundary: bool = False
     encoder_spec: dict[str, Any] | None = None
 
 
@@ -65,6 +66,7 @@ class Output:
     view reaches beyond it, and log_heat_BTKHW is over the view.
     log_heat_BTKHW: the encoder's attention to each keypoint (see Encoded), to learn from; None of a clip in chunks.
     unrefined: logits_BTN before each refinement, to learn from.
+    boundary_BT: logit that a bout begins at the frame, None without a boundary head.
     """
 
     logits_BTN: torch.Tensor
@@ -72,15 +74,29 @@ class Output:
     log_heat_BTKHW: torch.Tensor | None = None
     unrefined: tuple[torch.Tensor, ...] = ()
     view: View | None = None
+    boundary_BT: torch.Tensor | None = None
+
+
+def in_a_row(outputs: Sequence[Output], dim: int) -> Output:
+    """What is said of stretches of time that follow each other, as of one. dim: that of time."""
+    places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
+    boundaries = [output.boundary_BT for output in outputs if output.boundary_BT is not None]
+    return Output(
+        torch.cat([output.logits_BTN for output in outputs], dim),
+        torch.cat(places, dim) if places else None,
+        boundary_BT=torch.cat(boundaries, dim) if boundaries else None,
+    )
 
 
 class Network(nn.Module):
-    """Frame encoder and pose features, joined -> TCN -> action head (and its refinements) and keypoint head.
+    """Frame encoder and pose features, joined -> TCN -> action head (and its refinements), keypoint and boundary heads.
 
     The keypoint head moves the places where the encoder sees the keypoints. Without an encoder there is none: the pose
     features hold no places to learn it from. With a view that follows the animal the encoder sees that alone: the
     keypoints that are given say where the view is, so those found in it are not found from pixels alone.
     """
+
+    flips = False  # a single network sees a clip as it is, an Ensemble maybe in a mirror too
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -99,6 +115,7 @@ class Network(nn.Module):
         self.action = _head(config.tcn_channels, config.n_classes)
         self.refinements = nn.ModuleList(Refinement(config) for _ in range(config.refine_stages))
         self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
+        self.boundary = _head(config.tcn_channels, 1) if config.boundary else None
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]], whens: Sequence[np.ndarray] = ()) -> None:
@@ -174,14 +191,15 @@ class Network(nn.Module):
             for refinement in self.refinements:
                 stages.append(refinement(stages[-1], valid_BS))
             *unrefined, logits_BTN = (stretched(logits_BSN, T, stride) for logits_BSN in stages)
+            boundary_BT = None if self.boundary is None else stretched(self.boundary(h_BSC), T, stride)[..., 0]
             if self.keypoints is None or encoded is None or encoded.places is None:
-                return Output(logits_BTN, None, None, tuple(unrefined))
+                return Output(logits_BTN, None, None, tuple(unrefined), boundary_BT=boundary_BT)
             # Where the encoder sees them, moved by what the pose and the frames before and after say. A mean of cells'
             # centres lies half a cell or more from 0 and 1, where the logit is infinite.
             moved_BTK2 = stretched(self.keypoints(own_BSC), T, stride).unflatten(-1, (-1, 2))
             places_BTK2 = (encoded.places.logit() + moved_BTK2).sigmoid()
             xy_BTK2 = places_BTK2 if view is None else view.back(places_BTK2)
-            return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined), view)
+            return Output(logits_BTN, xy_BTK2, encoded.log_heat, tuple(unrefined), view, boundary_BT)
 
     def _over_time(self, joined_BTD: torch.Tensor, valid_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the heads see (B,S,C) of each step, and which steps are valid (B,S)."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
-from pipeline.model.network import Network, Output
+from pipeline.model.network import Network, Output, in_a_row
 from pipeline.model.room import Room
 from pipeline.model.tcn import TCN
 from pipeline.model.view import View
@@ -59,8 +59,7 @@ def clip_output(
     while clip.done < clip.n_frames:
         found.append(clip.next_part())
     clip.check_frames()
-    places = [part.xy_BTK2 for part in found if part.xy_BTK2 is not None]
-    return Output(torch.cat([part.logits_BTN for part in found], 1), torch.cat(places, 1) if places else None)
+    return in_a_row(found, 1)
 
 
 class _Clip:
@@ -107,7 +106,8 @@ class _Clip:
         output = self.network.decode(encoded, view, self._posed(first, last), valid_BT)
         own = slice(start - first, stop - first)
         xy_BTK2 = None if output.xy_BTK2 is None else output.xy_BTK2[:, own]
-        return Output(output.logits_BTN[:, own].float(), xy_BTK2)
+        boundary_BT = None if output.boundary_BT is None else output.boundary_BT[:, own]
+        return Output(output.logits_BTN[:, own].float(), xy_BTK2, boundary_BT=boundary_BT)
 
     def _posed(self, first: int, last: int) -> torch.Tensor:
         start, stop = max(0, first - self.margins.pose), min(self.n_frames, last + self.margins.pose)

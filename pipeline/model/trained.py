@@ -57,7 +57,7 @@ class Trained:
             "keypoint_names": list(self.keypoint_names),
             "preprocess": self.preprocess,
             "train": self.train,
-            "decision": None if self.decision is None else dataclasses.asdict(self.decision),
+            "decision": None if self.decision is None else self.decision.as_dict(),
         }
 
 

@@ -7,6 +7,7 @@ import typer
 
 from pipeline.options import (
     DlcOption,
+    FlipsOption,
     ModelOption,
     SchedulerOption,
     StallOption,
@@ -34,6 +35,7 @@ def predict(
     decision: Annotated[
         bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
     ] = True,
+    flips: FlipsOption = False,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     stall_timeout: StallOption = STALL_S,
@@ -44,7 +46,6 @@ def predict(
     from pipeline import jobs
 
     options: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered, "force": force}
+    options |= {"decide": decision, "flips": flips}
     how = jobs.How(cluster_of(workers, scheduler, False, None), stall_timeout)
-    raise typer.Exit(
-        jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, decide=decision, **options)
-    )
+    raise typer.Exit(jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, **options))

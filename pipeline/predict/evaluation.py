@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ import torch
 
 import cache as clip_cache
 from cache import Cache, Clip, Place, fingerprint
-from pipeline.model.decision import log_probabilities
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
-from pipeline.predict.models import checkpoints, load_models, merge_of, misfit
+from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit
 from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
@@ -62,14 +61,23 @@ class Evaluated:
 
 
 def evaluate(
-    models: Sequence[Path], *, cache: Place, on: str = "val", out: Path | None = None, device: str = "auto"
+    models: Sequence[Path],
+    *,
+    cache: Place,
+    on: str = "val",
+    out: Path | None = None,
+    device: str = "auto",
+    flips: bool = False,
+    say: Callable[[str], object] = print,
 ) -> Evaluated:
     """Scores on recordings of the run's split (`val` or `test`) or on every one of the cache (`all`), into `out`.
 
-    models: see `load_models`; parts of a split are those of a single model. Raises CheckpointError, CacheError,
-    EvaluateError, SplitError.
+    models: see `load_models`; parts of a split are those of a single model. flips: each clip is seen in a mirror too,
+    and the mean is scored. Raises CheckpointError, CacheError, EvaluateError, SplitError.
     """
     trained = load_models(models, pick_device(device))
+    if flips:
+        trained = flipped(trained, say)
     run = _run_of(models)
     if run is None and on != "all":
         raise EvaluateError(f"--on {on}: several models have no one split; --on all scores all recordings of the cache")
@@ -98,15 +106,17 @@ def evaluate(
         (out / SCORES).unlink(missing_ok=True)
         save_all(_kept(result, decided, scored, trained), out)
         scored_on = {"part": on, "recordings": len(chosen), "known": n_known, "models": _prints(models)}
+        scored_on |= {"flips": True} if flips else {}
         pictures = _write(result, baseline, decided_scores, part, trained, run, out, scored_on)
     return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), n_known, pictures)
 
 
 def scores_are_of(out: Path, models: Sequence[Path]) -> bool:
-    """Whether the scores in a folder are there, whole, and of these models as they are now."""
+    """Whether the scores in a folder are there, whole, and of these models as they are now, without --flips."""
     try:
         scored_on = json.loads((out / SCORES).read_text(encoding="utf-8"))["scored_on"]
-        return bool(scored_on["models"] == _prints(models)) and (out / FOLDER).is_dir()
+        same = scored_on["models"] == _prints(models) and not scored_on.get("flips")
+        return bool(same) and (out / FOLDER).is_dir()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -138,7 +148,7 @@ def _decided_trials(
     """
     if trained.decision is None:
         return []
-    trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(result.logits, clips, strict=True)]
+    trials = result.evidence(clips)
     if fitted_on:
         groups = read_split(fitted_on).groups
         decided = cross_fitted(trials, [t.labels for t in result.trials], [groups[clip.recording] for clip in clips])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,8 @@ import torch
 from cache import RecordingMeta
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
-from pipeline.model.ensemble import together
+from pipeline.model.ensemble import together, with_flips
+from pipeline.model.mirror import mirror_warning
 from pipeline.model.trained import Trained, load_trained
 from pipeline.train.folds import FOLDS, fold_numbers
 from pipeline.train.labels import Merge
@@ -37,6 +38,13 @@ def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Tr
     if len(paths) == 1 and (paths[0] / DECISION).is_file():
         return dataclasses.replace(trained, decision=_read_decision(paths[0] / DECISION, trained.class_names))
     return trained
+
+
+def flipped(trained: Trained, say: Callable[[str], object]) -> Trained:
+    """The model with --flips; warns of keypoints that the mirror leaves on the wrong side."""
+    if warning := mirror_warning("--flips", trained.keypoint_names):
+        say(f"{warning}, or leave it out")
+    return with_flips(trained)
 
 
 def checkpoints(path: Path) -> list[Path]:
@@ -87,7 +95,8 @@ def merge_of(trained: Trained) -> Merge:
 def _read_decision(path: Path, class_names: Sequence[str]) -> Decision:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        decision = Decision(tuple(map(float, values["bias"])), tuple(map(float, values["begin"])))
+        bias, begin = (tuple(map(float, values[name])) for name in ("bias", "begin"))
+        decision = Decision(bias, begin, float(values.get("boundary", 0.0)))
         fits = values["class_names"] == list(class_names)
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(

@@ -11,8 +11,9 @@ import pandas as pd
 from cache import UNLABELLED, Clip
 from cache.clip import first_line
 from pipeline.machine import out_of_memory
-from pipeline.model.decision import log_probabilities
+from pipeline.model.decision import evidence
 from pipeline.model.infer import infer
+from pipeline.model.network import Output
 from pipeline.model.room import Room
 from pipeline.model.trained import Trained
 from pipeline.predict.exports import Prediction, bout_table, trial_name, write_trial
@@ -34,7 +35,7 @@ def predict_clip(
         trained.network, clip, data.xy, data.visible, ranges, when_T3=data.when, room=room, passed=passed
     )  # fmt: skip
     probabilities_TN = output.logits_BTN.softmax(-1).numpy()
-    decided_T = _decided(trained, output.logits_BTN.numpy(), clip.intact)
+    decided_T = _decided(trained, output, clip.intact)
     xy_px = None
     if output.xy_BTK2 is not None:
         size = np.array([clip.geometry.width, clip.geometry.height], np.float32)
@@ -45,11 +46,13 @@ def predict_clip(
     return Prediction(clip, labels, probabilities_TN, xy_px)
 
 
-def _decided(trained: Trained, logits_TN: np.ndarray, intact_T: np.ndarray) -> np.ndarray:
+def _decided(trained: Trained, output: Output, intact_T: np.ndarray) -> np.ndarray:
     """The labels (T,) of a clip. A damaged frame speaks for no class."""
+    logits_TN = output.logits_BTN.numpy()
     if trained.decision is None:
         return logits_TN.argmax(-1)
-    return trained.decision.labels(log_probabilities(logits_TN, intact_T))
+    boundary_T = None if output.boundary_BT is None else output.boundary_BT.numpy()
+    return trained.decision.labels(evidence(logits_TN, intact_T, boundary_T))
 
 
 def predict_recording(

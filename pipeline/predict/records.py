@@ -66,13 +66,15 @@ class Record:
 
 
 def model_sources(trained: Trained, files: Sequence[Path]) -> dict[str, Any]:
-    """What the same data give the same results with: the models' content, the decision in use, and our version."""
-    decision = None if trained.decision is None else dataclasses.asdict(trained.decision)
+    """What the same data give the same results with: models' content, --flips, the decision in use, and our version."""
+    decision = None if trained.decision is None else trained.decision.as_dict()
     made_of = {
         "models": [fingerprint.of_file(file) for file in files],
         "decision": decision,
         "version": PREDICT_VERSION,
     }
+    if trained.network.flips:
+        made_of["flips"] = True
     return _as_read(made_of)
 
 

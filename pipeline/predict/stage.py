@@ -12,12 +12,12 @@ from typing import Any
 import cache as clip_cache
 from cache import RecordingMeta
 from pipeline.cluster import IN_PROCESS, Cluster
-from pipeline.model.ensemble import Ensemble
+from pipeline.model.ensemble import networks_of
 from pipeline.model.infer import pick_device
 from pipeline.model.room import room_for
 from pipeline.model.trained import Trained
 from pipeline.predict import summary
-from pipeline.predict.models import checkpoints, load_models, misfit
+from pipeline.predict.models import checkpoints, flipped, load_models, misfit
 from pipeline.predict.recording import predict_clip, predict_recording
 from pipeline.predict.records import BOUTS, SUMMARY, PredictFolder, model_sources, sources
 from pipeline.predict.summary import FAILED, PREDICTED, REFUSED, SKIPPED, UP_TO_DATE, WITH_RESULTS, Outcome
@@ -71,14 +71,17 @@ def predict(
     cluster: Cluster = IN_PROCESS,
     stall_s: float = STALL_S,
     decide: bool = True,
+    flips: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    say: Callable[[str], object] = print,
 ) -> Predicted:
     """Preprocesses new recordings as the model's were, and writes a table per trial, bouts and ethograms into `out`.
 
     A recording whose record in `out` is of the same models, decision and data is up to date, unless `force`; what
     another model left there is moved aside. One that cannot be predicted is listed, and the others go on.
-    models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has.
+    models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has. flips:
+    each clip is seen in a mirror too, and the mean is decided.
     dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. cluster, stall_s: as
     in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
     PredictError.
@@ -86,6 +89,8 @@ def predict(
     trained = load_models(models, pick_device(device))
     if not decide:
         trained = dataclasses.replace(trained, decision=None)
+    if flips:
+        trained = flipped(trained, say)
     files = [file for path in models for file in checkpoints(path)]
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     settings = trained.preprocess | {name: value for name, value in tables.items() if value is not None}
@@ -134,9 +139,10 @@ def _predict_all(
             else:
                 todo[meta.recording] = meta
     folder.drop([*todo, *(name for name, outcome in found.items() if outcome.state == REFUSED)])
-    networks = list(trained.network.networks) if isinstance(trained.network, Ensemble) else [trained.network]
+    networks = list(networks_of(trained))
     room = room_for(networks, networks[0].action.weight.device)
-    bar = _Bar(progress, sum(meta.n_frames for meta in todo.values()), len(networks))
+    n_looks = len(networks) * (2 if trained.network.flips else 1)
+    bar = _Bar(progress, sum(meta.n_frames for meta in todo.values()), n_looks)
     for name, of_recording in groupby(clips, key=lambda clip: clip.recording):
         if name in todo:
             own = list(of_recording)
@@ -173,14 +179,14 @@ def _with_skips(outcomes: Sequence[Outcome], report: Report) -> tuple[Outcome, .
 
 
 class _Bar:
-    """Says how many frames are done, of all recordings together; each member of an ensemble looks at every frame."""
+    """Says how many frames are done, of all recordings together; each of them is looked at n_looks times."""
 
-    def __init__(self, tell: Progress | None, n_frames: int, n_members: int) -> None:
-        self.tell, self.n_frames, self.n_members = tell, n_frames, n_members
+    def __init__(self, tell: Progress | None, n_frames: int, n_looks: int) -> None:
+        self.tell, self.n_frames, self.n_looks = tell, n_frames, n_looks
         self.before = 0  # frames of the recordings before the one at work
 
     def start(self, recording: str, n_frames: int) -> Callable[[int], None]:
-        """What is to be told the frames of this recording that a member has looked at."""
+        """What is to be told the frames of this recording that were looked at once more."""
         start, seen = self.before, 0
         self.before += n_frames
 
@@ -188,6 +194,6 @@ class _Bar:
             nonlocal seen
             seen += n
             if self.tell:
-                self.tell(f"predict {recording}", start + seen / self.n_members, self.n_frames)
+                self.tell(f"predict {recording}", start + seen / self.n_looks, self.n_frames)
 
         return passed

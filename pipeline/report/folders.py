@@ -150,6 +150,7 @@ def _scored_of(folder: Path) -> tuple[Scored | None, str]:
         how = f"Scores are of {n} test recordings, which neither trained the model nor chose its epoch."
     else:
         how = f"Scores are of all {n} recordings of the cache. {_known(on.get('known'))}"
+    how += " They are of the mean of each clip and its mirror image (--flips)." if on.get("flips") else ""
     return Scored(found), how
 
 

@@ -8,7 +8,6 @@ Axes: B batch, T frames, n valid frames of a sample, C channels, H, W, K keypoin
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import torch
 
 from pipeline.model.animals import exchanged
 from pipeline.model.frame_encoder import to_unit
+from pipeline.model.mirror import mirrored_order
 from pipeline.model.mixing import partners
 from pipeline.settings import TrainSettings
 from pipeline.train.batch import Batch
@@ -99,7 +99,7 @@ def augment(
     K = batch.xy.shape[2]
     groups = groups or (range(K),)
     draws = [draw(settings, n, K, seed, len(groups)) for n, seed in zip(lengths, seeds, strict=True)]
-    mirrored = _mirrored(K, flip_pairs)
+    mirrored = mirrored_order(K, flip_pairs)
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
     when = None if batch.when is None else batch.when.clone()
     jitter, shift, lost = torch.zeros_like(xy), torch.zeros_like(xy), torch.zeros_like(visible)
@@ -235,44 +235,3 @@ def _pixels_of_one(
         out_nCHW.add_(torch.randn(out_nCHW.shape, generator=generator, device=out_nCHW.device), alpha=noise_std)
     if drawn.noise_seed is not None or drawn.brightness != 1 or drawn.contrast != 1:
         out_nCHW.clamp_(0, 1)
-
-
-# left and right as words, L and R where a word begins or ends, l and r where they stand alone.
-_SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[LR]|[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])")
-# What is surely a side, also without its partner beside it: the R of R_ear, RPaw and earR, but not that of Rump.
-_SURELY_SIDE = re.compile(
-    r"(?i:left|right)|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
-)
-_OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
-_OTHER |= {right: left for left, right in _OTHER.items()}
-
-
-def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of indices whose names differ in left and right alone: L_paw and R_paw, Hand-Left and Hand-Right."""
-    index = {name: i for i, name in enumerate(keypoint_names)}
-    pairs = set()
-    for name, i in index.items():
-        for side in _SIDE.finditer(name):
-            j = index.get(name[: side.start()] + _OTHER[side.group()] + name[side.end() :])
-            if j is not None:
-                pairs.add((min(i, j), max(i, j)))
-    return tuple(sorted(pairs))
-
-
-def without_partner(keypoint_names: Sequence[str]) -> tuple[str, ...]:
-    """The keypoints that a mirror would leave on the wrong side: those named after a side that are in no pair.
-
-    All of them where no two are a pair, as where names do not tell the sides; none where all that are left lie midline.
-    """
-    pairs = flip_pairs(keypoint_names)
-    if not pairs:
-        return tuple(keypoint_names)
-    paired = {keypoint_names[i] for pair in pairs for i in pair}
-    return tuple(name for name in keypoint_names if name not in paired and _SURELY_SIDE.search(name))
-
-
-def _mirrored(n_keypoints: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    index = list(range(n_keypoints))
-    for i, j in pairs:
-        index[i], index[j] = j, i
-    return index

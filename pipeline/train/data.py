@@ -15,13 +15,13 @@ from cache import Cache, CacheError, Clip, RecordingMeta
 from cache.clip import UNLABELLED
 from pipeline.model import pose_graph
 from pipeline.model.animals import animals
+from pipeline.model.mirror import mirror_warning
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
 from pipeline.setting_texts import SettingsError, parse_lengths, parse_map
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
-from pipeline.train.augment import without_partner
 from pipeline.train.labels import Merge, make_merge
 from pipeline.train.split import (
     Split,
@@ -86,7 +86,8 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     merge = make_merge(cache.class_names, settings.merge)
     whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
-    _say_mirror(cache.keypoint_names, settings.aug_hflip, say)
+    if settings.aug_hflip and (warning := mirror_warning(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names)):
+        say(f"{warning}, or leave it at 0")
     if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
         raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
     if settings.time_input == "entry" and not any(np.isfinite(data.when[:, 3]).any() for data in whole.data):
@@ -289,6 +290,7 @@ def _network_config(
         dropout=settings.dropout,
         head_dropout=settings.head_dropout,
         multitask=settings.model_type != "action_only",
+        boundary=settings.lambda_boundary > 0 and settings.learns_behaviour,
     )
 
 
@@ -302,15 +304,6 @@ def _say_visible(whole: Part, keypoint_names: Sequence[str], likelihood_thr: flo
         say(
             f"[warning] visible in few frames: {', '.join(rare)}; the others count as missing "
             f"(--kp-likelihood-thr {likelihood_thr:g}: lower it if the tracking is better than that)"
-        )
-
-
-def _say_mirror(keypoint_names: Sequence[str], aug_hflip: float, say: Callable[[str], None]) -> None:
-    """Warns of keypoints that keep their name in a mirrored picture although they change sides there."""
-    if aug_hflip and (alone := without_partner(keypoint_names)):
-        say(
-            f"[warning] --aug-hflip {aug_hflip:g}: no partner to change places with in the mirror has "
-            f"{', '.join(alone)}; name left and right alike (L_paw, R_paw) unless these lie midline, or leave it at 0"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from cache.clip import UNLABELLED
 from pipeline.model import checkpoint
-from pipeline.model.decision import Decision, log_probabilities, undecided
+from pipeline.model.decision import Decision, Evidence, undecided
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import load_trained
 from pipeline.settings import TrainSettings
@@ -24,6 +23,9 @@ from pipeline.train.validate import evaluate
 # Tried one after the other, the classes' own values about the common one after that.
 COMMON_BEGIN = (1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)
 BEGIN_FACTORS = (0.3, 0.6, 1.6, 3.0)
+# Where the network says boundaries: weights of these, each with the common cost times each of the factors.
+BOUNDARY_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
+BOUNDARY_FACTORS = (0.0, 0.25, 0.5, 1.0)
 BIAS_STEPS = (-1.5, -0.7, -0.3, 0.3, 0.7, 1.5)
 # Of the IoU at which bouts count as found.
 SEGMENT_IOU = 0.3
@@ -33,15 +35,15 @@ WORTH = 0.002
 PIECE = 2_048
 
 
-def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Decision:
+def fit_decision(trials: Sequence[Evidence], labels: Sequence[np.ndarray]) -> Decision:
     """The decision under which the mean of macro F1 and segment F1@0.3 is largest.
 
-    trials: log-probabilities (T,N) of each; labels: (T,), -1 unlabelled. One value after the other is tried and kept
+    labels: (T,) of each, -1 unlabelled. One value after the other is tried and kept
     where it is better, so it never scores less than the arg-max does on these trials; on others it may, which is
     why it is scored on others (see `cross_fitted`). Of long trials, bouts are cut where the pieces are.
     """
-    n_classes = trials[0].shape[1]
-    trials, labels = _pieces(trials), _pieces(labels)
+    n_classes = trials[0].log_p_TN.shape[1]
+    trials, labels = _pieces_of(trials), _pieces(labels)
 
     def quality(decision: Decision) -> float:
         predicted = decision.labels_of(trials)
@@ -53,6 +55,9 @@ def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> 
     best_quality = quality(best)
     for cost in COMMON_BEGIN:
         best, best_quality = _better(replace(best, begin=(cost,) * n_classes), best, best_quality, quality, 0.0)
+    if any(trial.log_begin_T.any() for trial in trials):
+        for tried in _by_boundaries(best):
+            best, best_quality = _better(tried, best, best_quality, quality, WORTH)
     present = sorted({int(i) for labels_T in labels for i in np.unique(labels_T) if i != UNLABELLED})
     for n in present:
         for tried in _of_class(best, n):
@@ -61,7 +66,7 @@ def fit_decision(trials: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> 
 
 
 def cross_fitted(
-    trials: Sequence[np.ndarray], labels: Sequence[np.ndarray], groups: Sequence[str], parts: int = 5
+    trials: Sequence[Evidence], labels: Sequence[np.ndarray], groups: Sequence[str], parts: int = 5
 ) -> list[np.ndarray]:
     """Labels (T,) of each trial by a decision that was fitted on the trials of other groups (animals) alone.
 
@@ -70,7 +75,7 @@ def cross_fitted(
     """
     names = sorted(set(groups))
     part_of = {name: i % min(parts, len(names)) for i, name in enumerate(names)}
-    decided: list[np.ndarray] = [trial.argmax(-1) for trial in trials]
+    decided: list[np.ndarray] = [trial.log_p_TN.argmax(-1) for trial in trials]
     for part in sorted(set(part_of.values())) if len(names) > 1 else []:
         inside = [i for i, group in enumerate(groups) if part_of[group] == part]
         outside = [i for i, group in enumerate(groups) if part_of[group] != part]
@@ -90,11 +95,10 @@ def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Ca
     best = load_trained(model, pick_device(settings.device))
     weights_N = losses.class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
     found = evaluate(best.network, data.val, data.merge.names, weights_N, settings)
-    trials = [log_probabilities(logits, clip.intact) for logits, clip in zip(found.logits, data.val.clips, strict=True)]
     say("[info] fitting the decision layer on the held-out recordings")
-    decision = fit_decision(trials, data.val.labels)
+    decision = fit_decision(found.evidence(data.val.clips), data.val.labels)
     content = checkpoint.load(model)
-    checkpoint.save(model, content | {"decision": dataclasses.asdict(decision)})
+    checkpoint.save(model, content | {"decision": decision.as_dict()})
 
 
 def _pieces(trials: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -102,11 +106,26 @@ def _pieces(trials: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [piece for trial in trials for piece in np.array_split(trial, max(1, -(-len(trial) // PIECE)))]
 
 
+def _pieces_of(trials: Sequence[Evidence]) -> list[Evidence]:
+    both = (_pieces([getattr(trial, name) for trial in trials]) for name in ("log_p_TN", "log_begin_T"))
+    return list(map(Evidence, *both))
+
+
 def _better(
     tried: Decision, best: Decision, best_quality: float, quality: Callable[[Decision], float], worth: float
 ) -> tuple[Decision, float]:
     found = quality(tried)
     return (tried, found) if found > best_quality + worth else (best, best_quality)
+
+
+def _by_boundaries(decision: Decision) -> list[Decision]:
+    """The decisions that also weigh boundaries: what these add to a bout's cost, its begin may do without."""
+    tried = [
+        replace(decision, begin=tuple(factor * cost for cost in decision.begin), boundary=weight)
+        for weight in BOUNDARY_WEIGHTS
+        for factor in BOUNDARY_FACTORS
+    ]
+    return list(dict.fromkeys(tried))
 
 
 def _of_class(decision: Decision, n: int) -> list[Decision]:

@@ -21,12 +21,13 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.animals import animals
 from pipeline.model.encoder import freeze
+from pipeline.model.mirror import flip_pairs
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
 from pipeline.settings import Keep, TrainSettings
-from pipeline.train import losses, pretrained
-from pipeline.train.augment import augment, flip_pairs
+from pipeline.train import boundaries, losses, pretrained
+from pipeline.train.augment import augment
 from pipeline.train.batch import Batch
 from pipeline.train.data import Part, TrainingData, keep_frames
 from pipeline.train.epoch_report import epoch_lines, history_row
@@ -84,6 +85,7 @@ class Loop:
         self.class_weights_N = losses.class_weights(
             torch.from_numpy(data.class_counts), settings.class_weight_power
         ).to(self.device)
+        self.begin_weight = boundaries.positive_weight(data.train.labels) if settings.lambda_boundary else 1.0
         self.flips = flip_pairs(data.network_config.keypoint_names)
         self.animals = animals(data.network_config.keypoint_names)
         self.learns_keypoints = self.network.keypoints is not None and settings.lambda_kp > 0
@@ -179,7 +181,8 @@ class Loop:
                 seen.own_share,
             )  # fmt: skip
         target = seen if counts else losses.counting_nothing(seen)
-        return losses.total(output, target, self.class_weights_N, self.settings, self.ranks.mean).total
+        weights_N, begin_weight = self.class_weights_N, self.begin_weight
+        return losses.total(output, target, weights_N, self.settings, self.ranks.mean, begin_weight).total
 
     def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)

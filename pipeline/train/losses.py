@@ -14,6 +14,7 @@ from pipeline.model.mixing import partners
 from pipeline.model.network import Output
 from pipeline.model.view import View
 from pipeline.settings import TrainSettings
+from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
 
 # Below this distance (11 px of a 224 px frame) a keypoint's error counts squared, above it as it is: the difference
@@ -28,12 +29,14 @@ TMSE_LARGEST = 4.0
 
 @dataclass(frozen=True)
 class Losses:
-    """total = action + lambda_kp * (kp + HEAT_WEIGHT * heat) + lambda_smooth * smooth + lambda_tmse * tmse.
+    """total = action + lambda_kp * (kp + HEAT_WEIGHT * heat) + lambda_smooth * smooth + lambda_tmse * tmse
+    + lambda_boundary * boundary.
 
     Of a model that learns keypoints alone total is the second term. Each is before its weight. action, smooth and tmse
     are means over the stages that the network gives.
 
-    heat is 0 where the network gave no heat maps, as of whole clips: there it is not part of the total.
+    heat is 0 where the network gave no heat maps, and boundary where it gave no boundaries. Neither is part of the
+    total of whole clips.
     """
 
     total: torch.Tensor
@@ -42,6 +45,7 @@ class Losses:
     heat: torch.Tensor
     smooth: torch.Tensor
     tmse: torch.Tensor
+    boundary: torch.Tensor
 
 
 def total(
@@ -50,20 +54,26 @@ def total(
     class_weights_N: torch.Tensor,
     settings: TrainSettings,
     over_ranks: Callable[[torch.Tensor], torch.Tensor] = lambda weights: weights,
+    begin_weight: float = 1.0,
 ) -> Losses:
     """All losses of one batch; kp is 0 without a keypoint head.
 
-    over_ranks: where the batch is one rank's part of a larger one, gives the mean over the ranks of the weights (4,)
+    begin_weight: see `boundary_loss`.
+    over_ranks: where the batch is one rank's part of a larger one, gives the mean over the ranks of the weights (5,)
     that the losses are divided by. The mean over the ranks of each loss, and of its gradient, is then that of the
     larger batch.
     """
     stages = (*output.unrefined, output.logits_BTN)
     gamma, smoothing = settings.focal_gamma, settings.label_smoothing
     xy_seen, seen = _seen_by(output.view, target.xy_target, target.visible)
+    begins = known = torch.zeros_like(target.valid)
+    if output.boundary_BT is not None:
+        begins, known = boundaries.targets(target.labels)
     told = _told(target)
     labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
-    weights = (labelled, _pairs(target.valid), target.visible, seen)
-    frames, pairs, points, seen_points = over_ranks(torch.stack([weight.sum().float() for weight in weights])).unbind()
+    weights = (labelled, _pairs(target.valid), target.visible, seen, known)
+    sums = over_ranks(torch.stack([weight.sum().float() for weight in weights]))
+    frames, pairs, points, seen_points, known_frames = sums.unbind()
 
     def action_of(logits_BTN: torch.Tensor) -> torch.Tensor:
         each = [
@@ -74,15 +84,18 @@ def total(
     action = _mean([action_of(logits) for logits in stages])
     smooth = _mean([smoothness(logits, target.valid, pairs) for logits in stages])
     tmse = _mean([truncated_mse(logits, target.valid, pairs) for logits in stages])
-    kp = heat = torch.zeros_like(action)
+    kp = heat = boundary = torch.zeros_like(action)
     if output.xy_BTK2 is not None:
         kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible, points)
     if output.log_heat_BTKHW is not None:
         heat = heat_loss(output.log_heat_BTKHW, xy_seen, seen, seen_points)
+    if output.boundary_BT is not None:
+        boundary = boundary_loss(output.boundary_BT, begins, known, begin_weight, known_frames)
     total = settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
     if settings.learns_behaviour:
         total = action + total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
-    return Losses(total, action, kp, heat, smooth, tmse)
+        total = total + settings.lambda_boundary * boundary
+    return Losses(total, action, kp, heat, smooth, tmse, boundary)
 
 
 def _seen_by(view: View | None, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,6 +191,26 @@ def truncated_mse(
     log_p_BTN = F.log_softmax(logits_BTN, -1)
     change_BTN = (log_p_BTN[:, 1:] - log_p_BTN[:, :-1].detach()).abs().clamp(max=TMSE_LARGEST)
     return _mean_over(change_BTN.square().mean(-1), _pairs(valid_BT), divisor)
+
+
+def boundary_loss(
+    logits_BT: torch.Tensor,
+    begins_BT: torch.Tensor,
+    known_BT: torch.Tensor,
+    begin_weight: float,
+    divisor: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Binary cross-entropy of where bouts begin, mean over the frames where it is known; 0 if it is nowhere.
+
+    Frames at which one begins count begin_weight times. The boundary loss of ASRF (Ishikawa et al. 2021,
+    https://arxiv.org/abs/2007.06866). begins, known: of `boundaries.targets`. Of a network that sees several frames as
+    one step these share the step's logit, which learns from all of them.
+    """
+    weight = logits_BT.new_tensor(begin_weight)
+    entropy_BT = F.binary_cross_entropy_with_logits(
+        logits_BT, begins_BT.to(logits_BT.dtype), pos_weight=weight, reduction="none"
+    )
+    return _mean_over(entropy_BT, known_BT, divisor)
 
 
 def keypoint_loss(

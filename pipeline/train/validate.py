@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from cache import Clip
 from cache.clip import UNLABELLED
+from pipeline.model.decision import Evidence, evidence
 from pipeline.model.ensemble import Ensemble
 from pipeline.model.infer import infer
 from pipeline.model.network import Network, Output
@@ -29,9 +32,10 @@ class Evaluation:
     """Losses over all clips together, in the terms that training minimises, and the scores.
 
     kp_loss: NaN for a network that places no keypoints. action_loss, cross_entropy: NaN for one that learns keypoints
-    alone, whose logits mean nothing. cross_entropy: the plain one, without class weights, smoothing
-    and focal term, to compare runs of other settings by. logits: (T,N) float32 of each trial. waited_s: seconds in
-    which the network waited for frames. Of several ranks only the first has trials and logits, and waited_s is its.
+    alone, whose logits mean nothing. cross_entropy: the plain one, without class weights, smoothing and focal term, to
+    compare runs of other settings by. logits: (T,N) float32 of each trial. boundaries: (T,) float32 of each, None
+    without a boundary head. waited_s: seconds in which the network waited for frames. Of several ranks only the first
+    has trials, logits and boundaries, and waited_s is its.
     """
 
     loss: float
@@ -41,7 +45,13 @@ class Evaluation:
     scores: Scores
     trials: list[TrialResult]
     logits: list[np.ndarray]
+    boundaries: list[np.ndarray | None]
     waited_s: float
+
+    def evidence(self, clips: Sequence[Clip]) -> list[Evidence]:
+        """What the decision layer goes by. clips: those that were scored."""
+        parts = zip(self.logits, clips, self.boundaries, strict=True)
+        return [evidence(logits, np.asarray(clip.intact), boundary) for logits, clip, boundary in parts]
 
 
 def evaluate(
@@ -57,7 +67,7 @@ def evaluate(
     Each of several ranks looks at some of the clips.
     """
     if not part.clips:
-        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], [], 0.0)
+        return Evaluation(math.nan, math.nan, math.nan, math.nan, score([], class_names), [], [], [], 0.0)
     network.eval()
     waits: list[float] = []
     chosen = ranks.share([len(clip) for clip in part.clips])
@@ -80,7 +90,7 @@ def evaluate(
             evaluation = replace(evaluation, action_loss=math.nan, cross_entropy=math.nan)
         return evaluation if network.keypoints is not None else replace(evaluation, kp_loss=math.nan)
 
-    return ranks.first(scored, lambda evaluation: replace(evaluation, trials=[], logits=[]))
+    return ranks.first(scored, lambda evaluation: replace(evaluation, trials=[], logits=[], boundaries=[]))
 
 
 def _scored(
@@ -108,6 +118,7 @@ def _scored(
         scores=score(trials, class_names),
         trials=trials,
         logits=[output.logits_BTN.numpy() for output in outputs],
+        boundaries=[None if output.boundary_BT is None else output.boundary_BT.numpy() for output in outputs],
         waited_s=waited_s,
     )
 

@@ -99,7 +99,8 @@ WAYS = [
     {"pose_features": "graph"},
     {"pose_features": "both", "time_input": "clip"},
     {"time_input": "stimulus", "tcn_stride": 4},
-    {"tcn_stride": 5, "refine_stages": 2},
+    {"tcn_stride": 5, "refine_stages": 2, "boundary": True},
+    {"boundary": True},
     {"tcn_stride": 30, "refine_stages": 1, "pose_features": "motion"},
     {"pose_features": "both", "pose_windows": (5, 21, 99), "tcn_stride": 2},
 ]
@@ -116,6 +117,9 @@ def test_a_padded_sample_gives_what_it_gives_alone(way: dict[str, Any]) -> None:
     padded = network(to_unit(frames), xy, visible, valid, when)
     torch.testing.assert_close(padded.logits_BTN[:1, :n], alone.logits_BTN)
     torch.testing.assert_close(padded.xy_BTK2[:1, :n], alone.xy_BTK2)
+    if network.boundary is not None:
+        torch.testing.assert_close(padded.boundary_BT[:1, :n], alone.boundary_BT)
+        assert alone.boundary_BT.std() > 0
     assert len(padded.unrefined) == network.config.refine_stages
     for found, expected in zip(padded.unrefined, alone.unrefined, strict=True):
         torch.testing.assert_close(found[:1, :n], expected)
@@ -257,6 +261,7 @@ def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
         {"time_input": "stimulus"},
         {"pose_windows": (9,)},
         {"refine_stages": 1},
+        {"boundary": True},
     ],
     ids=str,
 )
@@ -297,7 +302,7 @@ def test_pose_names_change_the_features() -> None:
     [
         {},
         {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 2},
-        {"pose_windows": (5, 21)},
+        {"pose_windows": (5, 21), "boundary": True},
     ],
     ids=str,
 )
@@ -305,7 +310,8 @@ def test_every_weight_learns(changes: dict[str, Any]) -> None:
     frames, *rest = clips()
     network = make(**changes).train()
     output = network(to_unit(frames), *rest, times())
-    (output.logits_BTN.square().mean() + output.xy_BTK2.square().mean()).backward()
+    said = [output.logits_BTN, output.xy_BTK2, *([output.boundary_BT] if network.boundary else [])]
+    sum(values.square().mean() for values in said).backward()
     still = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert still == []
 
@@ -340,6 +346,20 @@ def test_mixed_precision_gives_what_full_precision_gives() -> None:
 
 
 @torch.no_grad()
+def test_a_boundary_head_leaves_the_other_heads_as_they_are() -> None:
+    frames, *rest = clips()
+    without, network = make(), make(boundary=True)
+    ours, theirs = without.state_dict(), network.state_dict()
+    assert theirs.keys() - ours.keys() == {"boundary.weight", "boundary.bias"}
+    assert all(torch.equal(theirs[name], weight) for name, weight in ours.items())
+    plain, found = without(to_unit(frames), *rest), network(to_unit(frames), *rest)
+    torch.testing.assert_close(found.logits_BTN, plain.logits_BTN, rtol=0, atol=0)
+    torch.testing.assert_close(found.xy_BTK2, plain.xy_BTK2, rtol=0, atol=0)
+    assert plain.boundary_BT is None
+    assert found.boundary_BT.shape == (B, T)
+
+
+@torch.no_grad()
 def test_it_begins_undecided() -> None:
     frames, *rest = clips()
     output = make()(to_unit(frames), *rest)
@@ -354,7 +374,7 @@ def test_it_begins_undecided() -> None:
         {"encoder": "efficientnet_lite0"},
         {"encoder": "none"},
         {"encoder": "none", "pose_features": "both", "time_input": "clip", "tcn_stride": 3, "refine_stages": 1},
-        {"encoder": "none", "pose_windows": (5, 21)},
+        {"encoder": "none", "pose_windows": (5, 21), "boundary": True},
     ],
     ids=str,
 )

@@ -72,6 +72,9 @@ def assert_same(found: Output, expected: Output) -> None:
     assert found.logits_BTN.std() > 0.1
     if expected.xy_BTK2 is not None:
         torch.testing.assert_close(found.xy_BTK2, expected.xy_BTK2, atol=2e-5, rtol=1e-5)
+    if expected.boundary_BT is not None:
+        torch.testing.assert_close(found.boundary_BT, expected.boundary_BT, atol=2e-5, rtol=1e-5)
+        assert found.boundary_BT.std() > 0.01
 
 
 CASES = [
@@ -83,10 +86,10 @@ CASES = [
     {"pose_features": "graph", "pose_windows": (400,)},
     {"pose_features": "motion", "time_input": "clip"},
     {"pose_features": "graph", "time_input": "stimulus"},
-    {"pose_features": "both", "tcn_stride": 3},
+    {"pose_features": "both", "tcn_stride": 3, "boundary": True},
     {"pose_features": "both", "tcn_stride": 4, "pose_windows": (7, 30), "refine_stages": 2},
     {"pose_features": "motion", "refine_stages": 3, "tcn_kernel": 5},
-    {"encoder": "cnn"},
+    {"encoder": "cnn", "boundary": True},
     {"encoder": "cnn", "tcn_stride": 4, "refine_stages": 1, "pose_windows": (9,), "time_input": "clip"},
     {"encoder": "cnn", "view": "animal", "view_size": 24},
     {"encoder": "cnn", "view": "animal", "view_size": 24, "tcn_stride": 2, "pose_features": "motion"},

@@ -11,6 +11,7 @@ import pytest
 
 import cache as clip_cache
 from lab import PARTS, Lab
+from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.model.trained import load_trained
 from pipeline.predict import exports
@@ -91,6 +92,43 @@ def test_what_is_said_of_all_together(videos: Path, model: Path, tmp_path: Path)
     assert about["models"][0]["path"] == str(model)
     assert about["settings"]["preprocess"]["trial_frames"] == TRIAL
     assert {"paw-pipeline", "torch"} <= about["versions"].keys()
+
+
+def test_what_is_said_with_flips_mixes_with_nothing(videos: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", []
+    model = write_model(tmp_path / "model.pt", encoder="cnn", multitask=False)
+    predict([model], out=out, videos=videos, say=said.append)
+    assert said == []
+    plain, made_of = results(out), json.loads((out / "predict.json").read_text())["made_of"]
+    assert "flips" not in made_of  # results of earlier versions stay up to date
+    told: list[tuple[str, float, int]] = []
+    done = predict([model], out=out, videos=videos, flips=True, say=said.append, progress=lambda *t: told.append(t))
+    assert states(done) == dict.fromkeys("abc", "predicted")
+    assert done.former == out / "former-1"
+    assert results(done.former) == plain
+    assert told[-1] == ("predict c", 6 * TRIAL, 6 * TRIAL)
+    (warning,) = said  # none of these names says a side
+    assert warning.startswith("[warning] --flips: no partner to change places with in the mirror has mouth, tail_base")
+    tables = [pd.read_csv(folder / "trials" / "prediction_a.mp4_1.csv") for folder in (out, done.former)]
+    assert (tables[0]["p_rest"] - tables[1]["p_rest"]).abs().max() > 1e-3
+    again = predict([model], out=out, videos=videos, flips=True, say=said.append)
+    assert states(again) == dict.fromkeys("abc", "up to date")
+
+
+def test_boundaries_change_what_is_decided_and_nothing_else(videos: Path, tmp_path: Path) -> None:
+    """An untrained head is sure of no boundary anywhere, so that where it is weighed bouts cost something."""
+    labels = {}
+    for weight in (0.0, 5.0):
+        decision = Decision((0.0,) * 3, (0.0,) * 3, weight)
+        model = write_model(tmp_path / f"{weight}.pt", decision=decision, boundary=True)
+        predict([model], out=tmp_path / str(weight), videos=videos)
+        labels[weight] = pd.read_csv(tmp_path / str(weight) / "trials" / "prediction_a.mp4_1.csv")
+    p_columns = [f"p_{name}" for name in NAMES]
+    pd.testing.assert_frame_equal(labels[0.0][p_columns], labels[5.0][p_columns])
+    n_changes = {weight: (table["Action"] != table["Action"].shift()).sum() for weight, table in labels.items()}
+    assert n_changes[5.0] < n_changes[0.0]
+    assert load_trained(tmp_path / "5.0.pt").decision.boundary == 5.0
+    assert "boundary" not in checkpoint.load(tmp_path / "0.0.pt")["decision"]  # as before there was one
 
 
 def test_another_model_or_decision_mixes_with_nothing(videos: Path, model: Path, tmp_path: Path) -> None:

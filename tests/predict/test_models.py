@@ -13,10 +13,12 @@ import cache as clip_cache
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
+from pipeline.model.ensemble import _mean_decision
 from pipeline.model.trained import load_trained
-from pipeline.predict.evaluation import EvaluateError, evaluate
+from pipeline.predict.evaluation import EvaluateError, evaluate, scores_are_of
 from pipeline.predict.models import checkpoints, load_models
 from pipeline.predict.stage import predict_clip
+from pipeline.report.stage import make
 from pipeline.train import stage
 from pipeline.train.folds import FOLDS
 from pipeline.train.run_folder import BEST, DECISION, RECORD
@@ -61,6 +63,8 @@ def test_a_folder_stands_for_its_models(runs: list[Path], tmp_path: Path) -> Non
     values = {"bias": [0.5] * len(names), "begin": [2.0] * len(names), "class_names": names}
     (tmp_path / DECISION).write_text(json.dumps(values))
     assert load_models([tmp_path]).decision == Decision((0.5,) * len(names), (2.0,) * len(names))
+    (tmp_path / DECISION).write_text(json.dumps(values | {"boundary": 1.5}))
+    assert load_models([tmp_path]).decision.boundary == 1.5
     (tmp_path / DECISION).write_text(json.dumps(values | {"class_names": names[::-1]}))
     with pytest.raises(CheckpointError, match="other classes than the models beside it"):
         load_models([tmp_path])
@@ -97,6 +101,32 @@ def test_a_decision_that_costs_much_leaves_one_bout(runs: list[Path], small_cach
     assert len(set(predict_clip(dataclasses.replace(trained, decision=costly), clip).labels.tolist())) == 1
     plain = predict_clip(dataclasses.replace(trained, decision=None), clip)
     np.testing.assert_array_equal(plain.labels, plain.probabilities.argmax(1))
+
+
+def test_scores_with_flips_do_not_stand_for_those_without(runs: list[Path], small_cache: Path, tmp_path: Path) -> None:
+    plain, flipped = (evaluate([runs[0]], cache=small_cache, out=tmp_path / str(f), flips=f) for f in (False, True))
+    assert np.abs(plain.model.logits[0] - flipped.model.logits[0]).max() > 1e-3
+    assert scores_are_of(tmp_path / "False", [runs[0]])
+    assert not scores_are_of(tmp_path / "True", [runs[0]])
+    assert json.loads((tmp_path / "True" / "scores.json").read_text())["scored_on"]["flips"] is True
+    assert "(--flips)" in make(tmp_path / "True").read_text()
+    assert "(--flips)" not in make(tmp_path / "False").read_text()
+
+
+def test_a_model_from_before_there_were_boundaries_is_read(runs: list[Path], small_cache: Path, tmp_path: Path) -> None:
+    content = checkpoint.load(runs[0] / BEST)
+    del content["network_config"]["boundary"], content["train"]["lambda_boundary"]
+    assert "boundary" not in content["decision"]
+    checkpoint.save(tmp_path / "old.pt", content)
+    clip = clip_cache.open(small_cache)[0]
+    old, new = (predict_clip(load_models([path]), clip) for path in (tmp_path / "old.pt", runs[0]))
+    np.testing.assert_array_equal(old.labels, new.labels)
+    np.testing.assert_array_equal(old.probabilities, new.probabilities)
+
+
+def test_the_mean_of_decisions_weighs_boundaries_by_the_mean_weight() -> None:
+    mean = _mean_decision([Decision((0.0,), (2.0,), 4.0), Decision((1.0,), (6.0,))])
+    assert mean == Decision((0.5,), (4.0,), 2.0)
 
 
 def test_several_models_have_no_one_split_to_score(runs: list[Path], small_cache: Path) -> None:

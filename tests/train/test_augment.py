@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model import pose_graph
+from pipeline.model.mirror import flip_pairs
 from pipeline.settings import TrainSettings
-from pipeline.train.augment import Augmented, augment, draw, flip_pairs, plain, share_kept, tempo, without_partner
+from pipeline.train.augment import Augmented, augment, draw, plain, share_kept, tempo
 from pipeline.train.batch import Batch
 from pipeline.train.tempo import played
 
@@ -452,45 +453,6 @@ def test_the_batch_itself_is_left_as_it_was() -> None:
     for stretch in (0.0, 0.5):
         augment(batch, TrainSettings(**changes, aug_stretch=stretch), range(4), PAIRS, GROUPS)
     assert all(torch.equal(a, b) for a, b in zip(vars(batch).values(), copies, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("names", "pairs"),
-    [
-        (NAMES, PAIRS),
-        (("Nose", "Forehand-Left", "Forehand-Right", "Hindhand-Left", "Hindhand-Right"), ((1, 2), (3, 4))),
-        (("leftear", "rightear", "tail"), ((0, 1),)),
-        (("paw_L", "paw_R", "pawL", "pawR"), ((0, 1), (2, 3))),
-        (("m1_l_ear", "m1_r_ear", "m2_l_ear", "m2_r_ear"), ((0, 1), (2, 3))),
-        (("Rear_L", "Rear_R", "tail", "rail"), ((0, 1),)),
-        (("L_paw", "nose"), ()),
-    ],
-    ids=[
-        "reference",
-        "words at the end",
-        "words in front",
-        "letters",
-        "two animals",
-        "R that is no side",
-        "no partner",
-    ],
-)
-def test_left_and_right_are_found_by_name(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
-    assert flip_pairs(names) == pairs
-
-
-@pytest.mark.parametrize(
-    ("names", "alone"),
-    [
-        (NAMES, ()),
-        (("pawL", "pawR", "Rump", "Lip", "tail_base"), ()),
-        (("L_ear", "R_ear", "L_paw", "HindR", "left_eye", "LPaw"), ("L_paw", "HindR", "left_eye", "LPaw")),
-        (("nose", "paw1", "paw2"), ("nose", "paw1", "paw2")),
-    ],
-    ids=["reference", "midline", "a side without its other", "no side is named"],
-)
-def test_keypoints_that_a_mirror_leaves_on_the_wrong_side(names: tuple[str, ...], alone: tuple[str, ...]) -> None:
-    assert without_partner(names) == alone
 
 
 @pytest.mark.parametrize(

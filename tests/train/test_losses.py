@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pipeline.model.network import Output
 from pipeline.settings import TrainSettings
+from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
 from pipeline.train.losses import (
     HEAT_SPREAD,
@@ -17,6 +18,7 @@ from pipeline.train.losses import (
     KEYPOINT_BETA,
     TMSE_LARGEST,
     action_loss,
+    boundary_loss,
     class_weights,
     heat_loss,
     keypoint_loss,
@@ -198,6 +200,32 @@ def test_each_setting_changes_the_total(change: dict[str, float]) -> None:
     output, target = sample(example()[1])
     settings = TrainSettings()
     assert total(output, target, EVEN, settings).total != total(output, target, EVEN, replace(settings, **change)).total
+
+
+def test_the_boundary_loss_frame_by_frame() -> None:
+    logits = torch.randn(2, 12, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([[0] * 6 + [1] * 6, [2] * 3 + [-1] + [2] * 8])
+    begins, known = boundaries.targets(labels)
+    expected, n = 0.0, 0
+    for b, t in known.nonzero().tolist():
+        p = 1 / (1 + math.exp(-logits[b, t]))
+        expected += -7.5 * math.log(p) if begins[b, t] else -math.log(1 - p)
+        n += 1
+    assert 0 < begins.sum() < n < labels.numel()
+    assert boundary_loss(logits, begins, known, 7.5).item() == pytest.approx(expected / n, rel=1e-5)
+    assert boundary_loss(logits, begins, torch.zeros_like(known), 7.5) == 0
+
+
+def test_boundaries_are_learned_where_the_network_says_them() -> None:
+    labels = torch.tensor([[0] * 15 + [1] * 15] * 2)
+    output, target = sample(labels)
+    said = replace(output, boundary_BT=torch.randn(2, 30, generator=torch.Generator().manual_seed(1)))
+    settings = TrainSettings(lambda_boundary=0.4)
+    without, found = (total(seen, target, EVEN, settings, begin_weight=3.0) for seen in (output, said))
+    assert without.boundary == 0
+    assert found.boundary == boundary_loss(said.boundary_BT, *boundaries.targets(labels), 3.0)
+    torch.testing.assert_close(found.total, without.total + 0.4 * found.boundary)
+    assert found.boundary != total(said, target, EVEN, settings).boundary  # the weight of begins counts
 
 
 def test_losses_are_means_over_the_stages_and_reach_each_of_them() -> None:

@@ -112,10 +112,11 @@ def uneven_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(quick) -> TrainSettings:
     """All that a batch's parts could get wrong: classes of several weights, boosts, every augmentation, keypoints and
-    heat maps, refinements, a frozen encoder, a moving average, and a last batch of a single window."""
+    heat maps, boundaries, refinements, a frozen encoder, a moving average, and a last batch of a single window."""
     return quick(
         batch_size=7, rare_threshold_share=0.3, aug_hflip=0.5, aug_kp_drop=0.2, aug_stretch=0.3, lambda_smooth=0.1,
-        lambda_tmse=0.15, refine_stages=1, tcn_stride=2, pose_features="both", freeze_encoder_epochs=1, use_ema=True,
+        lambda_tmse=0.15, refine_stages=1, lambda_boundary=0.1, tcn_stride=2, pose_features="both",
+        freeze_encoder_epochs=1, use_ema=True,
         ema_decay=0.5, dropout=0.0, head_dropout=0.0, lr_schedule="plateau", lr_patience=0, device="cpu",
     )  # fmt: skip
 
@@ -350,18 +351,23 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
     valid = torch.arange(T) < torch.tensor([9, 4, 7, 1])[:, None]
     target_xy = torch.rand(B, T, K, 2, generator=generator)
     weights = torch.tensor([1.0, 0.2, 3.0, 0.0, 2.0])
-    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2, model_type=model_type)
+    begins = torch.randn(B, T, generator=generator, requires_grad=True)
+    settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2, lambda_boundary=0.5, model_type=model_type)
 
     def losses_of(samples: slice, counts: bool, over_ranks) -> losses.Losses:
         part = Augmented(
             None, target_xy[samples], target_xy[samples], visible[samples], visible[samples], labels[samples],
             valid[samples],
         )  # fmt: skip
-        output = Output(logits[samples], xy[samples], heat[samples], (2 * logits[samples],))
-        return losses.total(output, part if counts else losses.counting_nothing(part), weights, settings, over_ranks)
+        output = Output(
+            logits[samples], xy[samples], heat[samples], (2 * logits[samples],), boundary_BT=begins[samples]
+        )
+        part = part if counts else losses.counting_nothing(part)
+        return losses.total(output, part, weights, settings, over_ranks, 3.0)
 
     whole = losses_of(slice(None), True, lambda own: own)
-    wanted = (logits, xy) if settings.learns_behaviour else (xy,)
+    assert whole.boundary > 0
+    wanted = (logits, xy, begins) if settings.learns_behaviour else (xy,)
     whole_slopes = torch.autograd.grad(whole.total, wanted)
     parts = [(slice(cut) if cut else slice(1), bool(cut)), (slice(cut, None), True)]
     seen: list[torch.Tensor] = []

@@ -159,6 +159,7 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
             "lambda_tmse": 0.15,
             "aug_stretch": 0.3,
             "aug_mix": 0.5,
+            "lambda_boundary": 0.1,
         },
     ],
     ids=["defaults", "all that has a state"],
