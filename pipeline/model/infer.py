@@ -43,7 +43,7 @@ def infer(
     visible_TK: np.ndarray,
     tiles: list[tuple[int, int]],
     waited: Callable[[float], object] = lambda seconds: None,
-    when_T3: np.ndarray | None = None,
+    when_TW: np.ndarray | None = None,
     room: Room | None = None,
     passed: Callable[[int], object] = lambda n_frames: None,
     mirrored: bool = False,
@@ -52,14 +52,14 @@ def infer(
 
     Of an ensemble: the mean of its members'. Call `network.eval()` before.
     tiles: half-open ranges that hold each frame once, each seen by itself. waited: told the seconds spent waiting for
-    each chunk of frames. when_T3: times of the frames, see `pose_branch`. room: how much goes through the network at
+    each chunk of frames. when_TW: times of the frames, see `pose_branch`. room: how much goes through the network at
     once, which changes the output by no more than rounding; None: a fixed number of frames. passed: told how many more
     frames were looked at; each member of an ensemble looks at all of them, with flips twice. mirrored: the frames are
     shown in a mirror, as the keypoints are given already.
     """
     room = room or Room()
     if isinstance(network, Ensemble):
-        asked = (tiles, waited, when_T3, room, passed)
+        asked = (tiles, waited, when_TW, room, passed)
         said = [infer(member, clip, xy_TK2, visible_TK, *asked) for member in network.networks]
         if network.flips:
             names = network.config.keypoint_names
@@ -67,7 +67,7 @@ def infer(
             flipped = (infer(member, clip, xy_TK2, visible_TK, *asked, True) for member in network.networks)
             said += [mirrored_back(output, names) for output in flipped]
         return mean_output(said)
-    seen = _Seen(network, clip, xy_TK2, visible_TK, when_T3, room, waited, passed, mirrored)
+    seen = _Seen(network, clip, xy_TK2, visible_TK, when_TW, room, waited, passed, mirrored)
     outputs: list[Output] = []
     with threads_for(network):
         while rest := tiles[len(outputs) :]:
@@ -83,7 +83,7 @@ class _Seen:
     clip: Clip
     xy_TK2: np.ndarray
     visible_TK: np.ndarray
-    when_T3: np.ndarray | None
+    when_TW: np.ndarray | None
     room: Room
     waited: Callable[[float], object]
     passed: Callable[[int], object]
@@ -103,7 +103,7 @@ class _Seen:
         if self.network.encoder is not None:
             chunks = map(self._shown, _read_ahead(self.clip, start, stop, self.room.frames, self.waited))
         xy, visible = torch.from_numpy(self.xy_TK2[start:stop]), torch.from_numpy(self.visible_TK[start:stop])
-        when = None if self.when_T3 is None else torch.from_numpy(self.when_T3[start:stop])
+        when = None if self.when_TW is None else torch.from_numpy(self.when_TW[start:stop])
         output = clip_output(self.network, chunks, xy, visible, when, self.room, self.passed)
         return _of_sample(output, 0, stop - start)
 
@@ -124,7 +124,7 @@ class _Seen:
             frames = to_unit(pad_sequence([read[a - first : b - first] for a, b in tiles], True).to(device))
         padded = [
             None if array is None else pad_sequence([torch.from_numpy(array[a:b]) for a, b in tiles], True).to(device)
-            for array in (self.xy_TK2, self.visible_TK, self.when_T3)
+            for array in (self.xy_TK2, self.visible_TK, self.when_TW)
         ]
         valid = pad_sequence([torch.ones(b - a, dtype=torch.bool) for a, b in tiles], True).to(device)
         output = self.network(frames, padded[0], padded[1], valid, padded[2])

@@ -119,7 +119,7 @@ class Network(nn.Module):
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]], whens: Sequence[np.ndarray] = ()) -> None:
-        """What is found once, of training clips' (xy (T,K,2), visible (T,K)) and times (T,3), and not learned."""
+        """What is found once, of training clips' (xy (T,K,2), visible (T,K)) and times (T,TIMES), and not learned."""
         self.pose.fit(tracks)
         self.pose.fit_times(whens)
         if self.animal_view is not None:
@@ -140,7 +140,7 @@ class Network(nn.Module):
         xy_BTK2: torch.Tensor,
         visible_BTK: torch.Tensor,
         valid_BT: torch.Tensor,
-        when_BT3: torch.Tensor | None = None,
+        when_BTW: torch.Tensor | None = None,
         view: View | None = None,
         motion_BTK2: torch.Tensor | None = None,
         own_share_BT: torch.Tensor | None = None,
@@ -155,7 +155,7 @@ class Network(nn.Module):
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
             encoded = self.encoder(self.seen(frames_BTCHW, view))
-        posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BT3, motion_BTK2)
+        posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BTW, motion_BTK2)
         return self.decode(encoded, view, posed_BTD, valid_BT, own_share_BT)
 
     def seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:

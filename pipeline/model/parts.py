@@ -45,7 +45,7 @@ def clip_output(
     chunks: Iterable[torch.Tensor | np.ndarray] | None,
     xy_TK2: torch.Tensor,
     visible_TK: torch.Tensor,
-    when_T3: torch.Tensor | None = None,
+    when_TW: torch.Tensor | None = None,
     room: Room | None = None,
     passed: Callable[[int], object] = lambda n_frames: None,
 ) -> Output:
@@ -54,7 +54,7 @@ def clip_output(
     chunks: uint8 (n,H,W,C) each, in order, T frames together; None without an encoder. passed: told how many more
     frames were looked at. Raises EncoderError.
     """
-    clip = _Clip(network, chunks, xy_TK2, visible_TK, when_T3, room or Room(), passed)
+    clip = _Clip(network, chunks, xy_TK2, visible_TK, when_TW, room or Room(), passed)
     found = [clip.next_part()]
     while clip.done < clip.n_frames:
         found.append(clip.next_part())
@@ -71,7 +71,7 @@ class _Clip:
         chunks: Iterable[torch.Tensor | np.ndarray] | None,
         xy_TK2: torch.Tensor,
         visible_TK: torch.Tensor,
-        when_T3: torch.Tensor | None,
+        when_TW: torch.Tensor | None,
         room: Room,
         passed: Callable[[int], object],
     ) -> None:
@@ -79,7 +79,7 @@ class _Clip:
         self.network, self.room, self.passed, self.margins = network, room, passed, margins(network)
         self.n_frames, self.done = len(xy_TK2), 0
         self.xy_BTK2, self.visible_BTK = xy_TK2[None].to(device), visible_TK[None].to(device)
-        self.when_BT3 = None if when_T3 is None else when_T3[None].to(device)
+        self.when_BTW = None if when_TW is None else when_TW[None].to(device)
         self.view = network.view_of(self.xy_BTK2, self.visible_BTK)
         self.sizes = network.pose.body_sizes(self.xy_BTK2, self.visible_BTK)
         self.frames = None
@@ -112,8 +112,8 @@ class _Clip:
     def _posed(self, first: int, last: int) -> torch.Tensor:
         start, stop = max(0, first - self.margins.pose), min(self.n_frames, last + self.margins.pose)
         seen = slice(start, stop)
-        when_BT3 = None if self.when_BT3 is None else self.when_BT3[:, seen]
-        posed_BTD = self.network.pose(self.xy_BTK2[:, seen], self.visible_BTK[:, seen], when_BT3, sizes=self.sizes)
+        when_BTW = None if self.when_BTW is None else self.when_BTW[:, seen]
+        posed_BTD = self.network.pose(self.xy_BTK2[:, seen], self.visible_BTK[:, seen], when_BTW, sizes=self.sizes)
         return posed_BTD[:, first - start : last - start]
 
 

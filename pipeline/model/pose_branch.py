@@ -104,11 +104,11 @@ class PoseBranch(nn.Module):
         self,
         xy_BTK2: torch.Tensor,
         visible_BTK: torch.Tensor,
-        when_BT3: torch.Tensor | None = None,
+        when_BTW: torch.Tensor | None = None,
         motion_BTK2: torch.Tensor | None = None,
         sizes: BodySizes | None = None,
     ) -> torch.Tensor:
-        """when_BT3: frames, see TIMES; NaN where not known, None of clips without. motion_BTK2: the places that the
+        """when_BTW: frames, see TIMES; NaN where not known, None of clips without. motion_BTK2: the places that the
         motion features are made of, where these are others. sizes: see `body_sizes`; None: those of these frames.
         """
         sizes = sizes or BodySizes()
@@ -127,7 +127,7 @@ class PoseBranch(nn.Module):
             parts += [standard_BTF.masked_fill(~present_BTF, 0.0), visible_BTK.float(), known_BTK.float()]
             windowed.append((standard_BTF, present_BTF))
         if self.made.time:
-            parts.append(self._times(when_BT3, xy_BTK2))
+            parts.append(self._times(when_BTW, xy_BTK2))
         posed_BTD = self.linear(torch.cat(parts, -1))
         if not self.windows:
             return posed_BTD
@@ -150,11 +150,11 @@ class PoseBranch(nn.Module):
             motion_B = pose_motion.body_size(xy_BTK2, visible_BTK, self.made.groups, self.shape_n2)
         return BodySizes(graph_B, motion_B)
 
-    def _times(self, when_BT3: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    def _times(self, when_BTW: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """Whether each time is known, and of each of its knots whether it has passed (-1 to 1); 0 where not known."""
-        if when_BT3 is None:
-            when_BT3 = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
-        when_BTW = when_BT3[..., list(self.made.time)]
+        if when_BTW is None:
+            when_BTW = torch.full((*like.shape[:2], TIMES), torch.nan, device=like.device)
+        when_BTW = when_BTW[..., list(self.made.time)]
         step_W1 = self.knots_WN[:, 1:2] - self.knots_WN[:, :1]
         passed_BTWN = (2 * (when_BTW[..., None] - self.knots_WN) / step_W1).tanh().nan_to_num(0.0)
         return torch.cat([torch.isfinite(when_BTW).float(), passed_BTWN.flatten(2)], -1)

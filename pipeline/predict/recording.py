@@ -32,7 +32,7 @@ def predict_clip(
     data = load_clip(clip, merge_of(trained), settings.kp_likelihood_thr)
     ranges = tiles(len(clip), settings.val_T)
     output = infer(
-        trained.network, clip, data.xy, data.visible, ranges, when_T3=data.when, room=room, passed=passed
+        trained.network, clip, data.xy, data.visible, ranges, when_TW=data.when, room=room, passed=passed
     )  # fmt: skip
     probabilities_TN = output.logits_BTN.softmax(-1).numpy()
     decided_T = _decided(trained, output, clip.intact)

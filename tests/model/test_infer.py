@@ -74,7 +74,7 @@ def test_tiles_see_nothing_of_each_other(second_trial: tuple[Clip, ClipData]) ->
 def test_each_tile_sees_the_times_of_the_clip(second_trial: tuple[Clip, ClipData], val_T: int) -> None:
     (clip, data), network = second_trial, make("none", time_input="clip", pose_features="motion")
     ranges = tiles(len(clip), val_T)
-    found = infer(network, clip, data.xy, data.visible, ranges, when_T3=data.when)
+    found = infer(network, clip, data.xy, data.visible, ranges, when_TW=data.when)
     xy, visible, when = (torch.from_numpy(x) for x in (data.xy, data.visible, data.when))
     alone = [clip_output(network, None, xy[a:b], visible[a:b], when[a:b]).logits_BTN[0] for a, b in ranges]
     torch.testing.assert_close(found.logits_BTN, torch.cat(alone))

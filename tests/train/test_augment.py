@@ -37,7 +37,7 @@ def make(B: int = 1, T: int = 40, channels: int = 1, pad: int = 0, seed: int = 0
     visible[..., 0] = True
     labels, valid = t.repeat(B, 1), (t < T - pad).repeat(B, 1)
     frames[:, T - pad :], labels[:, T - pad :], visible[:, T - pad :] = 0, -1, False
-    when = torch.stack([t, T - pad - 1 - t, t - 10], -1).float().repeat(B, 1, 1)
+    when = torch.stack([t, T - pad - 1 - t, t - 10, t - 5], -1).float().repeat(B, 1, 1)
     return Batch(frames, xy * visible[..., None], visible, labels, valid, when)
 
 
@@ -331,7 +331,9 @@ def test_a_stretch_moves_frames_keypoints_labels_and_times_alike() -> None:
         assert seen.when[b, n:].isnan().all()
         place = torch.linspace(0, 34, n, dtype=torch.float64)
         torch.testing.assert_close(seen.xy_target[b, :n, 0, 0].double(), place / 100)
-        torch.testing.assert_close(seen.when[b, :n].double(), torch.stack([place, 34 - place, place - 10], -1))
+        torch.testing.assert_close(
+            seen.when[b, :n].double(), torch.stack([place, 34 - place, place - 10, place - 5], -1)
+        )
         assert torch.equal(seen.labels[b, :n], numbers(seen)[b, :n])
         assert ((seen.labels[b, :n] - place).abs() <= 0.5 + 1e-9).all()
         assert torch.equal(seen.visible[b, :n], batch.visible[b, seen.labels[b, :n]])
@@ -362,13 +364,13 @@ def test_a_keypoint_lies_between_frames_that_show_it_and_else_as_in_the_nearest(
     """Of two frames as near it is the later one."""
     shown = torch.tensor(visible, dtype=torch.bool).view(1, 3, 1)
     xy = torch.tensor([0.1, 0.3, 0.9]).view(1, 3, 1, 1).expand(1, 3, 1, 2) * shown[..., None]
-    unknown = torch.tensor([[0.0, 4.0, math.nan]]).expand(1, 3, 3)
+    unknown = torch.tensor([[0.0, 4.0, math.nan, 7.0]]).expand(1, 3, 4)
     batch = Batch(None, xy, shown, torch.arange(3)[None], torch.ones(1, 3, dtype=torch.bool), unknown)
     slower = played(batch, [0.5])
     torch.testing.assert_close(slower.xy[0, :, 0], torch.tensor(x)[:, None].expand(5, 2))
     assert slower.visible[0, :, 0].int().tolist() == seen
     assert slower.labels.tolist() == [[0, 1, 1, 2, 2]]
-    assert torch.equal(slower.when.nan_to_num(-1), torch.tensor([0.0, 4.0, -1.0]).expand(1, 5, 3))
+    assert torch.equal(slower.when.nan_to_num(-1), torch.tensor([0.0, 4.0, -1.0, 7.0]).expand(1, 5, 4))
     assert played(batch, [2.0]).labels.tolist() == [[0, 2]]
     assert all(torch.equal(a, b) for a, b in zip(fields_of(played(batch, [1.0])), fields_of(batch), strict=True))
 
@@ -461,7 +463,7 @@ def test_the_batch_itself_is_left_as_it_was() -> None:
         ({"xy": torch.zeros(1, 40, 6, 2, dtype=torch.float64)}, "batch: xy: expected .*float32, found .*float64"),
         ({"labels": torch.zeros(1, 39, dtype=torch.int64)}, r"batch: labels: expected \(1, 40\).*found \(1, 39\)"),
         ({"frames": torch.zeros(1, 40, 6, 8, 1)}, "batch: frames: expected .*uint8, found .*float32"),
-        ({"when": torch.zeros(1, 40, 2)}, r"batch: when: expected \(1, 40, 3\).*found \(1, 40, 2\)"),
+        ({"when": torch.zeros(1, 40, 2)}, r"batch: when: expected \(1, 40, 4\).*found \(1, 40, 2\)"),
     ],
     ids=["dtype", "length", "float frames", "times"],
 )
