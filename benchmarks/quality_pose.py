@@ -53,6 +53,7 @@ CHANGES: Mapping[str, Flags | None] = {
     "short context": {"tcn-layers": 6},
     "every frame by itself": {"tcn-stride": 1},
     "one refinement": {"refine-stages": 1, "lambda-tmse": 0.15},
+    "boundary head": {"lambda-boundary": 0.1},
     "128 channels": {"tcn-channels": 128},
     "no average of the weights": {"use-ema": False},
     "20 epochs": {"epochs": 20},

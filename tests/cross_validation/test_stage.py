@@ -18,17 +18,19 @@ import torch
 
 import cache as clip_cache
 from pipeline.cluster import IN_PROCESS, Cluster
-from pipeline.cross_validation import stage
+from pipeline.cross_validation import out_of_fold, stage
 from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
 from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
-from pipeline.predict.models import load_models
+from pipeline.model.infer import infer
+from pipeline.predict.models import load_models, merge_of
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep
 from pipeline.train import stage as training
 from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
+from pipeline.train.stream import load_clip
 from tests_support import CLASSES, small_clip, write_recording
 
 NAMES = [f"mouse_{i:02d}M" for i in range(6)]
@@ -120,6 +122,22 @@ def test_all_of_it(poses: Path, pose_only, tmp_path: Path, capsys) -> None:
     # The folder is a model: the mean of its folds, with the decision of all of them.
     decision = json.loads((out / DECISION).read_text())
     assert load_models([out]).decision == Decision(tuple(decision["bias"]), tuple(decision["begin"]))
+
+
+def test_boundaries_are_kept_out_of_fold_and_weighed(poses: Path, pose_only, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = pose_only(lambda_boundary=0.5, epochs=1, val_share=0.0)
+    assert call(settings, poses, out, folds=2) == DONE
+    clips = out_of_fold.load(out, [(name, 1) for name in NAMES])
+    for clip in clips:
+        assert (clip.boundary.shape, clip.boundary.dtype) == (clip.labels.shape, np.float32)
+        expected = np.log(1 / (1 + np.exp(-clip.boundary.astype(np.float64))))
+        np.testing.assert_allclose(clip.evidence.log_begin_T, expected, rtol=1e-4)
+    model = load_models([out / "fold-1" / BEST])
+    fold = next(clip for clip in clips if clip.fold == 1)
+    told = load_clip(next(c for c in clip_cache.open(poses) if c.recording == fold.recording), merge_of(model), 0.9)
+    said = infer(model.network, None, told.xy, told.visible, [(0, len(told.labels))], when_T3=told.when)
+    np.testing.assert_allclose(fold.boundary, said.boundary_BT, atol=1e-5)
 
 
 def test_what_is_tested_never_influences_its_model(poses: Path, pose_only, fold_file: Path, tmp_path: Path) -> None:

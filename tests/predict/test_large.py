@@ -11,7 +11,6 @@ import pytest
 
 import cache as clip_cache
 from lab import PARTS, Lab
-from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.model.trained import load_trained
 from pipeline.predict import exports
@@ -113,22 +112,6 @@ def test_what_is_said_with_flips_mixes_with_nothing(videos: Path, tmp_path: Path
     assert (tables[0]["p_rest"] - tables[1]["p_rest"]).abs().max() > 1e-3
     again = predict([model], out=out, videos=videos, flips=True, say=said.append)
     assert states(again) == dict.fromkeys("abc", "up to date")
-
-
-def test_boundaries_change_what_is_decided_and_nothing_else(videos: Path, tmp_path: Path) -> None:
-    """An untrained head is sure of no boundary anywhere, so that where it is weighed bouts cost something."""
-    labels = {}
-    for weight in (0.0, 5.0):
-        decision = Decision((0.0,) * 3, (0.0,) * 3, weight)
-        model = write_model(tmp_path / f"{weight}.pt", decision=decision, boundary=True)
-        predict([model], out=tmp_path / str(weight), videos=videos)
-        labels[weight] = pd.read_csv(tmp_path / str(weight) / "trials" / "prediction_a.mp4_1.csv")
-    p_columns = [f"p_{name}" for name in NAMES]
-    pd.testing.assert_frame_equal(labels[0.0][p_columns], labels[5.0][p_columns])
-    n_changes = {weight: (table["Action"] != table["Action"].shift()).sum() for weight, table in labels.items()}
-    assert n_changes[5.0] < n_changes[0.0]
-    assert load_trained(tmp_path / "5.0.pt").decision.boundary == 5.0
-    assert "boundary" not in checkpoint.load(tmp_path / "0.0.pt")["decision"]  # as before there was one
 
 
 def test_another_model_or_decision_mixes_with_nothing(videos: Path, model: Path, tmp_path: Path) -> None:

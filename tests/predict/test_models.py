@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import cache as clip_cache
 from pipeline.model import checkpoint
@@ -101,6 +102,24 @@ def test_a_decision_that_costs_much_leaves_one_bout(runs: list[Path], small_cach
     assert len(set(predict_clip(dataclasses.replace(trained, decision=costly), clip).labels.tolist())) == 1
     plain = predict_clip(dataclasses.replace(trained, decision=None), clip)
     np.testing.assert_array_equal(plain.labels, plain.probabilities.argmax(1))
+
+
+def test_a_bout_begins_where_the_network_says_a_boundary(runs: list[Path], small_cache: Path) -> None:
+    trained, clip = load_models([runs[0]]), clip_cache.open(small_cache)[0]
+    plain = predict_clip(dataclasses.replace(trained, decision=None), clip)
+    assert len(set(plain.labels.tolist())) > 1
+    network = trained.network
+    network.boundary = torch.nn.Linear(network.config.tcn_channels, 1)
+    torch.nn.init.zeros_(network.boundary.weight)
+    zero = (0.0,) * len(trained.class_names)
+    for logit, weight, alone in ((-4.0, 1e6, True), (50.0, 1e6, False), (-4.0, 0.0, False)):
+        torch.nn.init.constant_(network.boundary.bias, logit)
+        said = predict_clip(dataclasses.replace(trained, decision=Decision(zero, zero, weight)), clip)
+        np.testing.assert_array_equal(said.probabilities, plain.probabilities)
+        if alone:
+            assert len(set(said.labels.tolist())) == 1
+        else:
+            np.testing.assert_array_equal(said.labels, plain.labels)
 
 
 def test_scores_with_flips_do_not_stand_for_those_without(runs: list[Path], small_cache: Path, tmp_path: Path) -> None:
