@@ -97,7 +97,7 @@ FlipsOption = Annotated[
     typer.Option(
         "--flips",
         help="each clip is seen in a mirror too, left and right keypoints exchanged, and the mean of both is decided; "
-        "takes twice as long. For models that were trained with --aug-hflip",
+        "takes twice as long. For models that were trained with aug_hflip",
     ),
 ]
 ConfigOption = Annotated[Folder, typer.Option("--config", help="TOML file of settings; flags win over it")]
