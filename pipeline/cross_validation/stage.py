@@ -24,13 +24,14 @@ from pipeline.cross_validation.summary import Summary, fold_table, summarise
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
+from pipeline.train import pretrained
 from pipeline.train.data import Part, check_settings, label_counts
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, check_apart, holds_files, write_text
-from pipeline.train.split import SplitError, group_of, save_split
+from pipeline.train.split import SplitError, group_of, save_split, some
 from pipeline.train.stream import load_clips
 
 SPLITS = "splits"
@@ -73,6 +74,7 @@ def cross_validate(
     names, counts = _labelled_frames(clips, settings)
     folds = _folds(names, counts, settings, out, n_folds, fold_file)
     splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
+    _check_begun(settings, names)
     (out / SPLITS).mkdir(parents=True, exist_ok=True)
     save_folds(folds, out / FOLDS)
     tasks = []
@@ -106,6 +108,18 @@ def _check(settings: TrainSettings, cache: Place, out: Path) -> None:
     check_apart(out, cache)
     if holds_files(out) and not (out / FOLDS).exists() and not (out / SPLITS).exists():
         raise RunError(f"--out {out}: holds files that are not of a cross-validation; choose an empty or a new folder")
+
+
+def _check_begun(settings: TrainSettings, names: Sequence[str]) -> None:
+    """Raises SettingsError where the encoder that all folds begin with has seen what is tested."""
+    if not settings.init_from:
+        return
+    seen = set(names) & (pretrained.seen_by(pretrained.checkpoint_of(settings.init_from)) or set())
+    if seen:
+        raise SettingsError(
+            f"--init-from {settings.init_from}: was trained on {len(seen)} recordings that are tested here "
+            f"({some(seen, 3)}), whose scores would be too good; pretrain on other recordings"
+        )
 
 
 def _labelled_frames(clips: Cache, settings: TrainSettings) -> tuple[list[str], np.ndarray]:

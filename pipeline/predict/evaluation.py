@@ -22,12 +22,12 @@ from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_cur
 from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit
 from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.settings import TrainSettings
-from pipeline.train import losses
+from pipeline.train import losses, pretrained
 from pipeline.train.data import Part
 from pipeline.train.decide import cross_fitted
 from pipeline.train.figures import strips_of
 from pipeline.train.metrics import Scores, TrialResult, majority_baseline, score
-from pipeline.train.run_folder import HISTORY, PICTURES, SPLIT, write_text
+from pipeline.train.run_folder import HISTORY, PICTURES, RECORD, SPLIT, write_text
 from pipeline.train.split import SplitError, read_split
 from pipeline.train.stream import load_clips
 from pipeline.train.validate import Evaluation
@@ -75,6 +75,8 @@ def evaluate(
     models: see `load_models`; parts of a split are those of a single model. flips: each clip is seen in a mirror too,
     and the mean is scored. Raises CheckpointError, CacheError, EvaluateError, SplitError.
     """
+    if flips and out and (out / RECORD).exists():
+        raise EvaluateError(f"--flips --out {out}: holds a run, whose own scores are without; choose another folder")
     trained = load_models(models, pick_device(device))
     if flips:
         trained = flipped(trained, say)
@@ -126,11 +128,13 @@ def _prints(models: Sequence[Path]) -> list[str]:
 
 
 def _known(models: Sequence[Path]) -> set[str] | None:
-    """The recordings that any of the models has seen; None where a model has no split beside it."""
-    splits = [file.parent / SPLIT for path in models for file in checkpoints(path)]
-    if not all(split.is_file() for split in splits):
-        return None
-    return {name for split in map(read_split, splits) for name in (*split.train, *split.val)}
+    """The recordings that any of the models, or what it began with, has seen; None where that is not known."""
+    known: set[str] = set()
+    for seen in (pretrained.seen_by(file) for path in models for file in checkpoints(path)):
+        if seen is None:
+            return None
+        known |= seen
+    return known
 
 
 def _run_of(models: Sequence[Path]) -> Path | None:

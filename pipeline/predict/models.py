@@ -41,7 +41,9 @@ def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Tr
 
 
 def flipped(trained: Trained, say: Callable[[str], object]) -> Trained:
-    """The model with --flips; warns of keypoints that the mirror leaves on the wrong side."""
+    """The model with --flips; warns where it never saw a mirror, and of keypoints that one leaves on the wrong side."""
+    if not trained.train.get("aug_hflip"):
+        say("[warning] --flips: the model was trained without --aug-hflip, and has never seen a mirror image")
     if warning := mirror_warning("--flips", trained.keypoint_names):
         say(f"{warning}, or leave it out")
     return with_flips(trained)

@@ -19,7 +19,7 @@ from pipeline.model.mirror import mirror_warning
 from pipeline.model.network import NetworkConfig
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
-from pipeline.setting_texts import SettingsError, parse_lengths, parse_map
+from pipeline.setting_texts import SettingsError, flag, parse_lengths, parse_map
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
 from pipeline.train.labels import Merge, make_merge
@@ -95,6 +95,11 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
             "--time-input entry: no recording shows several animals together; it is for keypoints that are named "
             "<animal>_<bodypart>, of two animals or more"
         )
+    if settings.time_input == "entry" and len({clip.recording for clip in whole.clips}) < len(whole.clips):
+        raise SettingsError(
+            "--time-input entry: is counted in whole recordings, and some have several trials here; preprocess with "
+            "--trial-frames 0"
+        )
     split = _split(whole, merge.names, settings, say)
     if not settings.learns_behaviour:
         say("[info] --model-type keypoints: labels help to choose what is held out, and nothing is learned from them")
@@ -146,6 +151,12 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
             f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
             "use it with --encoder none"
         )
+    if not settings.learns_behaviour:
+        for name in ("lambda_boundary", "aug_mix", "refine_stages"):
+            if given := getattr(settings, name):
+                raise SettingsError(
+                    f"--{flag(name)} {given:g}: --model-type keypoints learns no behaviour; leave it at 0"
+                )
     if settings.aug_mix and settings.batch_size == 1:
         raise SettingsError(
             f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,10 +66,9 @@ def total(
     stages = (*output.unrefined, output.logits_BTN)
     gamma, smoothing = settings.focal_gamma, settings.label_smoothing
     xy_seen, seen = _seen_by(output.view, target.xy_target, target.visible)
-    begins = known = torch.zeros_like(target.valid)
-    if output.boundary_BT is not None:
-        begins, known = boundaries.targets(target.labels)
     told = _told(target)
+    begun = _begun(told) if output.boundary_BT is not None else []
+    known = _sum([weight for _, weight in begun]) if begun else torch.zeros_like(target.valid)
     labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
     weights = (labelled, _pairs(target.valid), target.visible, seen, known)
     sums = over_ranks(torch.stack([weight.sum().float() for weight in weights]))
@@ -90,7 +89,8 @@ def total(
     if output.log_heat_BTKHW is not None:
         heat = heat_loss(output.log_heat_BTKHW, xy_seen, seen, seen_points)
     if output.boundary_BT is not None:
-        boundary = boundary_loss(output.boundary_BT, begins, known, begin_weight, known_frames)
+        each = [boundary_loss(output.boundary_BT, *of_sample, begin_weight, known_frames) for of_sample in begun]
+        boundary = _sum(each)
     total = settings.lambda_kp * (kp + HEAT_WEIGHT * heat)
     if settings.learns_behaviour:
         total = action + total + settings.lambda_smooth * smooth + settings.lambda_tmse * tmse
@@ -121,6 +121,12 @@ def _told(target: Augmented) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     if target.own_share is None:
         return [(target.labels, None)]
     return [(target.labels, target.own_share), (partners(target.labels), 1 - target.own_share)]
+
+
+def _begun(told: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of labels as `_told` gives them: where bouts begin, and the weight (B,T) of that in each frame, 0: not known."""
+    found = [(*boundaries.targets(labels), share) for labels, share in told]
+    return [(begins, known.float() if share is None else known * share) for begins, known, share in found]
 
 
 def _sum(parts: list[torch.Tensor]) -> torch.Tensor:
@@ -196,21 +202,20 @@ def truncated_mse(
 def boundary_loss(
     logits_BT: torch.Tensor,
     begins_BT: torch.Tensor,
-    known_BT: torch.Tensor,
+    weight_BT: torch.Tensor,
     begin_weight: float,
     divisor: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Binary cross-entropy of where bouts begin, mean over the frames where it is known; 0 if it is nowhere.
 
     Frames at which one begins count begin_weight times. The boundary loss of ASRF (Ishikawa et al. 2021,
-    https://arxiv.org/abs/2007.06866). begins, known: of `boundaries.targets`. Of a network that sees several frames as
-    one step these share the step's logit, which learns from all of them.
+    https://arxiv.org/abs/2007.06866). begins: of `boundaries.targets`. weight (B,T): 0 where it is not known. Of a
+    network that sees several frames as one step these share the step's logit, which learns from all of them.
     """
-    weight = logits_BT.new_tensor(begin_weight)
     entropy_BT = F.binary_cross_entropy_with_logits(
-        logits_BT, begins_BT.to(logits_BT.dtype), pos_weight=weight, reduction="none"
+        logits_BT, begins_BT.to(logits_BT.dtype), pos_weight=logits_BT.new_tensor(begin_weight), reduction="none"
     )
-    return _mean_over(entropy_BT, known_BT, divisor)
+    return _mean_over(entropy_BT, weight_BT, divisor)
 
 
 def keypoint_loss(

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.network import Network
-from pipeline.train.run_folder import BEST, SPLIT
+from pipeline.train.run_folder import BEST, SPLIT, read_record
 from pipeline.train.split import Split, read_split, some
 
 _PREFIX = "encoder."  # of its weights in those of a network
@@ -50,14 +50,38 @@ def take_over(path: Path, network: Network) -> None:
         raise CheckpointError(f"--init-from {path}: its encoder does not fit: {reason}") from None
 
 
+def seen_by(path: Path, *, chosen_by: bool = True) -> set[str] | None:
+    """The recordings that a checkpoint was trained on, and those that it began with; None where no split tells.
+
+    chosen_by: those too that its epoch was chosen by. Raises SplitError and RunError for a damaged split or record.
+    """
+    seen: set[str] = set()
+    done: set[Path] = set()
+    while path not in done:
+        if not (path.parent / SPLIT).is_file():
+            return None
+        split = read_split(path.parent / SPLIT)
+        seen |= {*split.train, *(split.val if chosen_by else ())}
+        record = read_record(path.parent)
+        given = record.settings.get("init_from") if record else ""
+        if not given:
+            break
+        done.add(path)
+        path = checkpoint_of(given)
+    return seen
+
+
 def say_begun(path: Path, split: Split, say: Callable[[str], None]) -> None:
     """Says where the encoder is from, and warns where it was trained on what this run holds out."""
     say(f"[info] begins with the encoder of {path}")
-    former = path.parent / SPLIT
-    if former.is_file() and (seen := {*split.val, *split.test} & {*read_split(former).train}):
+    trained_on = seen_by(path, chosen_by=False)
+    if trained_on is None:
+        say("[warning] --init-from: no split.csv tells what its encoder was trained on, so scores may be too good")
+    elif seen := {*split.val, *split.test} & trained_on:
         say(
             f"[warning] --init-from: its encoder was trained on {len(seen)} recordings that are held out here "
-            f"({some(seen, 3)}), so scores may be too good; hold out the same there and here (--split-file {former})"
+            f"({some(seen, 3)}), so scores may be too good; hold out the same there and here "
+            f"(--split-file {path.parent / SPLIT})"
         )
 
 

@@ -127,6 +127,8 @@ def check_folder(out: Path, settings: dict[str, Any], *, cache: Place, resume: b
     if force and resume:
         raise RunError("--force trains anew and --resume goes on: give one of them")
     check_apart(out, cache)
+    if (begun := settings.get("init_from")) and Path(begun).resolve().is_relative_to(out.resolve()):
+        raise RunError(f"--init-from {begun}: lies in --out {out}, which this run replaces; choose another --out")
     if holds_files(out) and not (out / RECORD).exists():
         raise RunError(f"--out {out}: holds files that are not of a run; choose an empty or a new folder")
     if resume:

@@ -19,22 +19,25 @@ from pipeline.train.batch import Batch
 def played(batch: Batch, tempos: Sequence[float]) -> Batch:
     """The batch with its sample b played tempos[b] times as fast, from its first valid frame to its last.
 
-    A sample of n frames has round((n - 1) / tempo) + 1; the batch is as long as the longest, padded as ever. A keypoint
-    lies on the line between the frames before and after where both show it; it is there, and otherwise lies, as in the
-    nearest frame. So do the times, which go by as fast as the frames. Labels and pixels are those of the nearest frame.
+    A sample of n frames has round((n - 1) / tempo) + 1; the batch is as long as the longest, padded as ever. Labels and
+    pixels are those of the nearest frame, and with pixels the keypoints too, which are then where the pixels show them.
+    Without, a keypoint lies on the line between the frames before and after where both show it; it is there, and
+    otherwise lies, as in the nearest frame. So do the times, which go by as fast as the frames.
     """
     lengths = batch.valid.sum(1).tolist()
     between = _between(lengths, tempos, batch.valid.device)
     nearest, valid = between.nearest_BT, between.valid_BT
     rows = torch.arange(len(batch), device=nearest.device)[:, None]
     frames = when = None
+    xy = between.of(batch.xy, batch.visible[..., None])
     if batch.frames is not None:
+        xy = batch.xy[rows, nearest]
         frames = batch.frames[rows, nearest].masked_fill_(~valid[..., None, None, None], 0)
     if batch.when is not None:
         when = between.of(batch.when, batch.when.isfinite()).masked_fill(~valid[..., None], math.nan)
     return Batch(
         frames,
-        between.of(batch.xy, batch.visible[..., None]).masked_fill(~valid[..., None, None], 0.0),
+        xy.masked_fill(~valid[..., None, None], 0.0),
         batch.visible[rows, nearest] & valid[..., None],
         batch.labels[rows, nearest].masked_fill(~valid, UNLABELLED),
         valid,

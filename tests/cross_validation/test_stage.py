@@ -136,7 +136,7 @@ def test_boundaries_are_kept_out_of_fold_and_weighed(poses: Path, pose_only, tmp
     model = load_models([out / "fold-1" / BEST])
     fold = next(clip for clip in clips if clip.fold == 1)
     told = load_clip(next(c for c in clip_cache.open(poses) if c.recording == fold.recording), merge_of(model), 0.9)
-    said = infer(model.network, None, told.xy, told.visible, [(0, len(told.labels))], when_T3=told.when)
+    said = infer(model.network, None, told.xy, told.visible, [(0, len(told.labels))], when_TW=told.when)
     np.testing.assert_allclose(fold.boundary, said.boundary_BT, atol=1e-5)
 
 

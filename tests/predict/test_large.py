@@ -106,7 +106,8 @@ def test_what_is_said_with_flips_mixes_with_nothing(videos: Path, tmp_path: Path
     assert done.former == out / "former-1"
     assert results(done.former) == plain
     assert told[-1] == ("predict c", 6 * TRIAL, 6 * TRIAL)
-    (warning,) = said  # none of these names says a side
+    unseen, warning = said  # none of these names says a side
+    assert unseen == "[warning] --flips: the model was trained without --aug-hflip, and has never seen a mirror image"
     assert warning.startswith("[warning] --flips: no partner to change places with in the mirror has mouth, tail_base")
     tables = [pd.read_csv(folder / "trials" / "prediction_a.mp4_1.csv") for folder in (out, done.former)]
     assert (tables[0]["p_rest"] - tables[1]["p_rest"]).abs().max() > 1e-3

@@ -128,6 +128,8 @@ def test_scores_with_flips_do_not_stand_for_those_without(runs: list[Path], smal
     assert scores_are_of(tmp_path / "False", [runs[0]])
     assert not scores_are_of(tmp_path / "True", [runs[0]])
     assert json.loads((tmp_path / "True" / "scores.json").read_text())["scored_on"]["flips"] is True
+    with pytest.raises(EvaluateError, match="holds a run, whose own scores are without; choose another folder"):
+        evaluate([runs[0]], cache=small_cache, out=runs[0], flips=True)
     assert "(--flips)" in make(tmp_path / "True").read_text()
     assert "(--flips)" not in make(tmp_path / "False").read_text()
 

@@ -318,6 +318,7 @@ def test_lost_tracking_comes_in_stretches_of_about_the_share() -> None:
 def test_a_stretch_moves_frames_keypoints_labels_and_times_alike() -> None:
     batch, lengths = make(B=len(SEEDS), pad=5), set()
     seen = augment(batch, replace(OFF, aug_stretch=0.25), SEEDS, PAIRS)
+    pose_alone = augment(replace(batch, frames=None), replace(OFF, aug_stretch=0.25), SEEDS, PAIRS)
     assert seen.xy_target.shape[1] == seen.valid.sum(1).max() > 40
     for b, seed in enumerate(SEEDS):
         n = int(seen.valid[b].sum())
@@ -330,7 +331,9 @@ def test_a_stretch_moves_frames_keypoints_labels_and_times_alike() -> None:
         assert (seen.frames[b, n:] == 0).all()
         assert seen.when[b, n:].isnan().all()
         place = torch.linspace(0, 34, n, dtype=torch.float64)
-        torch.testing.assert_close(seen.xy_target[b, :n, 0, 0].double(), place / 100)
+        # What is learned of a picture is where it shows the keypoints.
+        torch.testing.assert_close(seen.xy_target[b, :n, 0, 0], seen.labels[b, :n] / 100)
+        torch.testing.assert_close(pose_alone.xy_target[b, :n, 0, 0].double(), place / 100)
         torch.testing.assert_close(
             seen.when[b, :n].double(), torch.stack([place, 34 - place, place - 10, place - 5], -1)
         )

@@ -264,6 +264,25 @@ def test_a_mixed_frame_has_the_loss_of_both_labels_by_their_shares() -> None:
         assert getattr(found, name) == getattr(unmixed, name)
 
 
+def test_boundaries_of_a_mixture_are_those_of_both_by_their_shares() -> None:
+    labels = torch.zeros(2, 30, dtype=torch.long)
+    labels[1, 12:] = 1
+    output, target = sample(labels)
+    output = replace(output, boundary_BT=torch.randn(2, 30, generator=torch.Generator().manual_seed(1)))
+    share = torch.tensor([0.7, 0.9])[:, None].expand(2, 30)
+    found = total(output, replace(target, own_share=share), EVEN, TrainSettings(lambda_boundary=1.0), lambda n: n, 3.0)
+    begins, known = boundaries.targets(labels)
+    summed = divisor = 0.0
+    for b in range(2):
+        for t in range(30):
+            p = output.boundary_BT[b, t].sigmoid().item()
+            for other, part in ((b, share[b, t].item()), (1 - b, 1 - share[b, t].item())):
+                if known[other, t]:
+                    summed -= part * (3 * math.log(p) if begins[other, t] else math.log(1 - p))
+                    divisor += part
+    assert found.boundary.item() == pytest.approx(summed / divisor, rel=1e-4)
+
+
 def test_shares_of_one_are_as_no_mixing() -> None:
     output, target = sample(example()[1])
     found = total(output, replace(target, own_share=torch.ones(2, 30)), EVEN, TrainSettings())

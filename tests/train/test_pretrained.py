@@ -18,13 +18,14 @@ from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
+from pipeline.predict.evaluation import evaluate
 from pipeline.predict.models import load_models
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train import pretrained, stage
 from pipeline.train.followers import Follow
-from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, RunError
-from pipeline.train.split import SplitError
+from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, SPLIT, RunError
+from pipeline.train.split import SplitError, read_split
 from tests_support import small_clip, write_recording, write_small_cache
 
 QUIET = jobs.HowToTrain(False, False, Keep.AUTO, False, Follow(tensorboard=True))
@@ -206,6 +207,11 @@ def test_what_has_no_encoder_is_refused(small_cache: Path, quick, tmp_path: Path
     [
         ({"model_type": "keypoints", "encoder": "none"}, "--model-type keypoints: --encoder none looks at no frames"),
         ({"model_type": "keypoints", "lambda_kp": 0.0}, "--model-type keypoints: with --lambda-kp 0 nothing is learn"),
+        (
+            {"model_type": "keypoints", "lambda_boundary": 0.1},
+            "--lambda-boundary 0.1: --model-type keypoints learns no",
+        ),
+        ({"model_type": "keypoints", "aug_mix": 0.3}, "--aug-mix 0.3: --model-type keypoints learns no behaviour"),
         ({"init_from": "former", "encoder": "none"}, "--init-from former: --encoder none has no encoder to begin with"),
     ],
 )
@@ -277,7 +283,26 @@ def test_a_file_without_a_split_beside_it_is_taken_as_it_is(
 ) -> None:
     shutil.copy(former / BEST, tmp_path / "encoder.pt")
     lines = run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(tmp_path / "encoder.pt")))
-    assert not any("--init-from" in line for line in lines)
+    assert (
+        "[warning] --init-from: no split.csv tells what its encoder was trained on, so scores may be too good" in lines
+    )
     config, found = pretrained.read(tmp_path / "encoder.pt")
     assert config["encoder"] == "cnn"
     assert found.keys() == {name.removeprefix("encoder.") for name in encoder_of(weights(former))}
+
+
+def test_what_the_encoder_has_seen_is_never_called_unseen(former: Path, small_cache: Path, quick, tmp_path) -> None:
+    run(write_bare(tmp_path / "other", labelled=True), tmp_path / "run", quick(epochs=1, init_from=str(former)))
+    seen = read_split(former / SPLIT)
+    assert {*seen.train, *seen.val} <= pretrained.seen_by(tmp_path / "run" / BEST)
+    scored = evaluate([tmp_path / "run"], cache=small_cache, on="all")
+    assert scored.n_known == scored.n_recordings == 6
+    with pytest.raises(SettingsError, match="was trained on 6 recordings that are tested here"):
+        cross_validate(quick(init_from=str(former)), cache=small_cache, out=tmp_path / "cv")
+    assert not (tmp_path / "cv").exists()
+
+
+def test_a_run_cannot_begin_with_itself(small_cache: Path, quick, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RunError, match=r"lies in --out .*, which this run replaces"):
+        run(small_cache, out, quick(init_from=str(out / BEST)))

@@ -671,10 +671,16 @@ def test_merged_classes_are_what_is_learned(small_cache: Path, quick) -> None:
 
 
 def test_the_time_since_the_entry_changes_the_run(two_mice: Path, quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(4):
+            write_recording(cache, f"r{i}", [small_clip(i)], frames=False, keypoint_names=MICE)
     for time_input in ("clip", "entry"):
-        run(two_mice, tmp_path / time_input, quick(encoder="none", time_input=time_input))
+        run(tmp_path / "cache", tmp_path / time_input, quick(encoder="none", time_input=time_input))
     losses = [pd.read_csv(tmp_path / name / HISTORY)["shown_loss"] for name in ("clip", "entry")]
     assert (losses[0] != losses[1]).all()
+    # Two trials of a recording: the entry is in the first one, and the second cannot tell when.
+    with pytest.raises(SettingsError, match="--time-input entry: is counted in whole recordings"):
+        run(two_mice, tmp_path / "trials", quick(encoder="none", time_input="entry"))
 
 
 def test_one_animal_has_no_entry(small_cache: Path, quick, tmp_path: Path) -> None:
