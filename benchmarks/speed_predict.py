@@ -27,7 +27,7 @@ import torch
 import cache as clip_cache
 from cache import ClipRows, Geometry, RecordingMeta
 from pipeline.model import checkpoint
-from pipeline.model.decision import Decision
+from pipeline.model.decision import Decision, Evidence
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.trained import Trained
 from pipeline.predict.stage import predict
@@ -181,12 +181,13 @@ def write_table(path: Path, seed: int) -> None:
 def decision(n: int) -> None:
     """The decision layer on one trial of n frames."""
     log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(len(NAMES)), n)).astype(np.float32)
+    trial = Evidence(log_p, np.zeros(n, np.float32))
     layer = Decision((0.0,) * len(NAMES), (3.0,) * len(NAMES))
     started = time.process_time()
-    layer.labels(log_p)
+    layer.labels(trial)
     seconds = time.process_time() - started
     tracemalloc.start()
-    layer.labels(log_p)
+    layer.labels(trial)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     measure.table(

@@ -36,6 +36,8 @@ from pipeline.train.split import (
 from pipeline.train.stream import ClipData, load_clips
 from pipeline.train.windows import class_counts, rare_boost
 
+# Settings that are off at 0, and shape only what is said of behaviours.
+OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages")
 # A keypoint that is visible in fewer frames is named before training.
 RARELY_VISIBLE = 0.5
 
@@ -103,6 +105,9 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     split = _split(whole, merge.names, settings, say)
     if not settings.learns_behaviour:
         say("[info] --model-type keypoints: labels help to choose what is held out, and nothing is learned from them")
+        # A settings file is often that of the run which begins with this one.
+        if idle := [f"--{flag(name)}" for name in OF_BEHAVIOUR if getattr(settings, name)]:
+            say(f"[warning] --model-type keypoints learns no behaviour: {', '.join(idle)} does nothing here")
         whole = _without_labels(whole)
     train, val = _part(whole, split.train), _part(whole, split.val)
     counts = class_counts(train.labels, len(merge.names))
@@ -151,12 +156,6 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
             f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
             "use it with --encoder none"
         )
-    if not settings.learns_behaviour:
-        for name in ("lambda_boundary", "aug_mix", "refine_stages"):
-            if given := getattr(settings, name):
-                raise SettingsError(
-                    f"--{flag(name)} {given:g}: --model-type keypoints learns no behaviour; leave it at 0"
-                )
     if settings.aug_mix and settings.batch_size == 1:
         raise SettingsError(
             f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"

@@ -207,11 +207,6 @@ def test_what_has_no_encoder_is_refused(small_cache: Path, quick, tmp_path: Path
     [
         ({"model_type": "keypoints", "encoder": "none"}, "--model-type keypoints: --encoder none looks at no frames"),
         ({"model_type": "keypoints", "lambda_kp": 0.0}, "--model-type keypoints: with --lambda-kp 0 nothing is learn"),
-        (
-            {"model_type": "keypoints", "lambda_boundary": 0.1},
-            "--lambda-boundary 0.1: --model-type keypoints learns no",
-        ),
-        ({"model_type": "keypoints", "aug_mix": 0.3}, "--aug-mix 0.3: --model-type keypoints learns no behaviour"),
         ({"init_from": "former", "encoder": "none"}, "--init-from former: --encoder none has no encoder to begin with"),
     ],
 )
@@ -306,3 +301,9 @@ def test_a_run_cannot_begin_with_itself(small_cache: Path, quick, tmp_path: Path
     out = tmp_path / "run"
     with pytest.raises(RunError, match=r"lies in --out .*, which this run replaces"):
         run(small_cache, out, quick(init_from=str(out / BEST)))
+
+
+def test_settings_of_behaviours_are_named_as_idle(small_cache: Path, keypoints, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "run", keypoints(epochs=1, lambda_boundary=0.1, refine_stages=1))
+    idle = "--lambda-boundary, --refine-stages"
+    assert f"[warning] --model-type keypoints learns no behaviour: {idle} does nothing here" in lines

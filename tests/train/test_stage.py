@@ -498,7 +498,7 @@ CHANGES = {
     "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
     "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
-    "aug_stretch": 0.5, "aug_mix": 1.0,
+    "aug_stretch": 0.5, "aug_mix": 1.0, "lambda_boundary": 1.0,
 }  # fmt: skip
 # These need others with them to show.
 TOGETHER = {
