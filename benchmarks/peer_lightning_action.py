@@ -221,7 +221,8 @@ def train_ours(task: dict[str, Any], run: Path) -> dict[str, Any]:
     from pipeline.model.tcn import receptive_field
     from pipeline.model.trained import load_trained
     from pipeline.predict.stage import predict_clip
-    from pipeline.settings import TrainSettings, checked
+    from pipeline.settings import TrainSettings
+    from pipeline.settings_given import checked
     from pipeline.train.run_folder import BEST, HISTORY, LAST
     from pipeline.train.split import Split, save_split
     from pipeline.train.stage import train

@@ -44,8 +44,9 @@ from pipeline.options import (
 from pipeline.predict.command import predict
 from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings, resolve
+from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
+from pipeline.settings_given import resolve
 from pipeline.tables.command import tables
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.

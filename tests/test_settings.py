@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.setting_texts import SettingsError, parse_lengths, parse_list, parse_map
-from pipeline.settings import PreprocessSettings, TrainSettings, resolve
+from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
+from pipeline.settings_given import resolve
 
 # The settings that the project promises, with their defaults; a change here is a change for every user.
 PROMISED = {

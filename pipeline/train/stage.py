@@ -166,10 +166,10 @@ def check(
 
 
 def _record(settings: TrainSettings, clips: clip_cache.Cache, out: Path) -> RunRecord:
-    split_file = Path(settings.split_file)
+    split_file, values = Path(settings.split_file), dataclasses.asdict(settings)
     return RunRecord(
-        settings=dataclasses.asdict(settings),
-        recordings=made_from(dataclasses.asdict(settings), clips.recordings),
+        settings=values,
+        recordings=made_from(values, clips.recordings),
         init_from=_init_from(settings.init_from, out),
         code=TRAIN_VERSION,
         split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
@@ -178,8 +178,10 @@ def _record(settings: TrainSettings, clips: clip_cache.Cache, out: Path) -> RunR
 
 def _init_from(given: str, out: Path) -> str:
     """The fingerprint of the checkpoint that --init-from names. A run that has begun does not need it again."""
-    if not given or (path := pretrained.checkpoint_of(given)).is_file():
-        return fingerprint.of_file(path) if given else ""
+    if not given:
+        return ""
+    if (path := pretrained.checkpoint_of(given)).is_file():
+        return fingerprint.of_file(path)
     former = read_record(out)
     return former.init_from if former and former.settings.get("init_from") == given else ""
 

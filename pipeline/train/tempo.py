@@ -29,8 +29,9 @@ def played(batch: Batch, tempos: Sequence[float]) -> Batch:
     nearest, valid = between.nearest_BT, between.valid_BT
     rows = torch.arange(len(batch), device=nearest.device)[:, None]
     frames = when = None
-    xy = between.of(batch.xy, batch.visible[..., None])
-    if batch.frames is not None:
+    if batch.frames is None:
+        xy = between.of(batch.xy, batch.visible[..., None])
+    else:
         xy = batch.xy[rows, nearest]
         frames = batch.frames[rows, nearest].masked_fill_(~valid[..., None, None, None], 0)
     if batch.when is not None:

@@ -15,7 +15,8 @@ from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings, checked
+from pipeline.settings import Keep, TrainSettings
+from pipeline.settings_given import checked
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
 from pipeline.tuning.search import Range, Search

@@ -24,8 +24,9 @@ import typer
 
 from pipeline.cli import app
 from pipeline.setting_texts import flag
-from pipeline.settings import PreprocessSettings, TrainSettings, resolve
+from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
+from pipeline.settings_given import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

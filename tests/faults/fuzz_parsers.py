@@ -36,8 +36,9 @@ from pipeline.preprocess.crop import CropError, check_frame_column
 from pipeline.preprocess.keypoints import KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings, TrainSettings, resolve
+from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
+from pipeline.settings_given import resolve
 from pipeline.train.split import SplitError, read_split
 
 CLASSES = ("rest", "walk", "lick")

@@ -10,8 +10,9 @@ import pytest
 from pipeline.cluster import IN_PROCESS
 from pipeline.jobs import DONE, tune
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings, resolve
+from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_file import read_toml
+from pipeline.settings_given import resolve
 from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import RunError
 from pipeline.tuning import stage
