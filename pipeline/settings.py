@@ -180,8 +180,9 @@ class TrainSettings:
         "auto",
         "model",
         "graph: distances and angles of the six reference keypoints; motion: shape, speeds and turns of any keypoints, "
-        "and of several animals to each other; both; auto: both where the six are there, else motion",
-        choices=("auto", "graph", "motion", "both"),
+        "and of several animals to each other; both; none: the pictures alone tell the behaviour; auto: both where the "
+        "six are there, else motion",
+        choices=("auto", "graph", "motion", "both", "none"),
     )
     pose_windows: str = setting(
         "",

@@ -109,7 +109,7 @@ class Network(nn.Module):
         self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
         made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
         self.pose = PoseBranch(made, K, config.pose_width, config.pose_windows, config.tcn_stride)
-        width = config.pose_width + (self.encoder.width if self.encoder else 0)
+        width = self.pose.width + (self.encoder.width if self.encoder else 0)
         self.tcn = TCN(width, config.tcn_channels, config.tcn_layers, config.tcn_kernel, config.dropout)
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.action = _head(config.tcn_channels, config.n_classes)

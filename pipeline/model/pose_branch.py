@@ -45,7 +45,7 @@ class PoseSet:
 def pose_set(
     keypoint_names: Sequence[str], pose_names: Mapping[str, str], features: str, time_input: str = "none"
 ) -> PoseSet:
-    """The features of a setting: graph, motion, both, or auto: both where there are the graph's six parts, else motion.
+    """The features of a setting: graph, motion, both, none, or auto: both where the graph's six parts are, else motion.
 
     time_input: none, clip, stimulus or entry. Raises PoseError and PoseFeaturesError.
     """
@@ -55,9 +55,9 @@ def pose_set(
             f"--pose-features {features}: the pose graph lacks {', '.join(layout.missing)}; the keypoints are "
             f"{', '.join(keypoint_names)}; name them with --pose-names, or use --pose-features motion"
         )
-    graph = None if features == "motion" else layout.indices
+    graph = None if features in ("motion", "none") else layout.indices
     time = {"none": (), "clip": (0, 1), "stimulus": (2,), "entry": (3,)}[time_input]
-    return PoseSet(graph, None if features == "graph" else animals(keypoint_names), time)
+    return PoseSet(graph, None if features in ("graph", "none") else animals(keypoint_names), time)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class BodySizes:
 
 
 class PoseBranch(nn.Module):
-    """Features and which of them are present -> linear (B,T,D).
+    """Features and which of them are present -> linear (B,T,D), D = width, which is 0 where none are made.
 
     Motion features are seen over their mean and spread in the training recordings, about the animal's mean shape there,
     and times by KNOTS over theirs; `fit` and `fit_times` find these, and the weights hold them. windows: lengths in
@@ -96,7 +96,8 @@ class PoseBranch(nn.Module):
         if made.time:
             self.register_buffer("knots_WN", torch.arange(KNOTS, dtype=torch.float32).repeat(len(made.time), 1))
         n_inputs += (1 + KNOTS) * len(made.time)
-        self.linear = nn.Linear(n_inputs, width)
+        self.width = width if n_inputs else 0
+        self.linear = nn.Linear(n_inputs, width) if n_inputs else None
         if self.windows:
             self.of_windows = nn.Linear(pose_windows.n_features(n_windowed, self.windows), width, bias=False)
 
@@ -128,6 +129,8 @@ class PoseBranch(nn.Module):
             windowed.append((standard_BTF, present_BTF))
         if self.made.time:
             parts.append(self._times(when_BTW, xy_BTK2))
+        if self.linear is None:
+            return xy_BTK2.new_zeros((*xy_BTK2.shape[:2], 0))
         posed_BTD = self.linear(torch.cat(parts, -1))
         if not self.windows:
             return posed_BTD

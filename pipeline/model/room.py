@@ -71,7 +71,7 @@ def room_for(networks: list[Network], device: torch.device) -> Room:
 def bytes_per_frame(network: Network) -> int:
     """What a frame of `Room.frames` takes at most, with the PART frames of features that come with it."""
     config, pose = network.config, network.pose
-    n_features = pose.linear.in_features + (pose.of_windows.in_features if pose.windows else 0)
+    n_features = (pose.linear.in_features if pose.linear else 0) + (pose.of_windows.in_features if pose.windows else 0)
     floats = PART * COPIES * (n_features + config.tcn_channels)
     if network.encoder is not None:
         floats += PER_PIXEL * config.channels * max(config.img_size, config.view_size) ** 2

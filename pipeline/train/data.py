@@ -160,9 +160,16 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
         raise SettingsError(
             f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"
         )
+    if settings.pose_features == "none" and settings.pose_windows:
+        raise SettingsError(
+            f"--pose-windows {settings.pose_windows}: with --pose-features none there is nothing to take means of; "
+            "leave one of the two out"
+        )
     if settings.view == "animal" and settings.encoder == "none":
         raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
     if settings.encoder == "none":
+        if settings.pose_features == "none":
+            raise SettingsError("--pose-features none: --encoder none leaves nothing to learn from; choose one of each")
         if settings.init_from:
             raise SettingsError(f"--init-from {settings.init_from}: --encoder none has no encoder to begin with")
         if not settings.learns_behaviour:

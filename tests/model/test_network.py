@@ -103,6 +103,8 @@ WAYS = [
     {"boundary": True},
     {"tcn_stride": 30, "refine_stages": 1, "pose_features": "motion"},
     {"pose_features": "both", "pose_windows": (5, 21, 99), "tcn_stride": 2},
+    {"pose_features": "none"},
+    {"pose_features": "none", "time_input": "clip", "tcn_stride": 2},
 ]
 
 
@@ -257,6 +259,7 @@ def test_missing_keypoints_differ_from_keypoints_at_zero() -> None:
         {"channels": 3},
         {"pose_features": "motion"},
         {"pose_features": "graph"},
+        {"pose_features": "none"},
         {"time_input": "clip"},
         {"time_input": "stimulus"},
         {"pose_windows": (9,)},
@@ -287,6 +290,15 @@ def test_each_dropout_acts(setting: str) -> None:
 
 
 @torch.no_grad()
+def test_without_pose_features_the_behaviour_is_told_by_the_pictures_alone() -> None:
+    frames, xy, visible, valid = clips()
+    network = make(pose_features="none")
+    given = network(to_unit(frames), xy, visible, valid).logits_BTN
+    torch.testing.assert_close(network(to_unit(frames), xy.flip(1), ~visible, valid).logits_BTN, given, rtol=0, atol=0)
+    assert not torch.equal(network(to_unit(frames.flip(1)), xy, visible, valid).logits_BTN, given)
+
+
+@torch.no_grad()
 def test_pose_names_change_the_features() -> None:
     _, *rest = clips()
     general = make(keypoint_names=("Nose", *PARTS[1:]), encoder="none")
@@ -303,6 +315,7 @@ def test_pose_names_change_the_features() -> None:
         {},
         {"pose_features": "both", "time_input": "clip", "tcn_stride": 2, "refine_stages": 2},
         {"pose_windows": (5, 21), "boundary": True},
+        {"pose_features": "none"},
     ],
     ids=str,
 )

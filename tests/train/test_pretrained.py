@@ -208,6 +208,8 @@ def test_what_has_no_encoder_is_refused(small_cache: Path, quick, tmp_path: Path
         ({"model_type": "keypoints", "encoder": "none"}, "--model-type keypoints: --encoder none looks at no frames"),
         ({"model_type": "keypoints", "lambda_kp": 0.0}, "--model-type keypoints: with --lambda-kp 0 nothing is learn"),
         ({"init_from": "former", "encoder": "none"}, "--init-from former: --encoder none has no encoder to begin with"),
+        ({"pose_features": "none", "encoder": "none"}, "--pose-features none: --encoder none leaves nothing to learn"),
+        ({"pose_features": "none", "pose_windows": "9"}, "--pose-windows 9: with --pose-features none there is nothi"),
     ],
 )
 def test_settings_that_leave_nothing_to_do_are_refused(
