@@ -39,6 +39,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
     "recommended but pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
+    "recommended and paw patches": RECOMMENDED | {"patch-size": 24},
     "recommended and pretrained": RECOMMENDED | {"freeze-encoder-epochs": 2},
 }
 # Rows that begin with the encoder of a training of keypoints alone, on the same training animals for as many epochs.

@@ -168,11 +168,26 @@ class TrainSettings:
         "side of the animal's view in body sizes, the root mean square distance of the keypoints from their middle",
         gt=0,
     )
+    patch_size: int = setting(
+        0,
+        "model",
+        "side in pixels of a small square that is cut from the whole frame around each paw, for paws that are a few "
+        "pixels of what the encoder sees; 0: none, else 8 or more",
+        ge=0,
+    )
+    patch_span: float = setting(
+        1.5, "model", "side of such a square in body sizes; keypoint jitter moves the paw about in it", gt=0
+    )
+    patch_keypoints: str = setting(
+        "auto",
+        "model",
+        "keypoints that are looked at so, with commas between; auto: the four paws of the pose graph",
+    )
     init_from: str = setting(
         "",
         "model",
         "run or checkpoint whose frame encoder this model begins with; encoder, view, sizes and keypoints must be the "
-        "same",
+        "same. What sees the patches is taken over where these are alike, and else new",
     )
     freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
     encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)

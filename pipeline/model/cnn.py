@@ -33,13 +33,20 @@ class CnnEncoder(FrameEncoder):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> Encoded:
-        first = frames_BTCHW[:, :1] if previous_BCHW is None else previous_BCHW[:, None]
-        change = frames_BTCHW - torch.cat([first, frames_BTCHW[:, :-1]], 1)
-        seen = torch.cat([(frames_BTCHW - 0.5) / FRAME_STD, change / CHANGE_STD], 2)
-        fine = self.fine(seen.flatten(0, 1))
+        fine = self.fine(with_change(frames_BTCHW, previous_BCHW).flatten(0, 1))
         coarse = self.coarse(fine)
         fine = fine + F.interpolate(self.lateral(coarse), size=fine.shape[-2:])
         return per_clip(self.pooling(fine, coarse.mean((2, 3))), frames_BTCHW.shape[:2])
+
+
+def with_change(pictures: torch.Tensor, previous: torch.Tensor | None = None) -> torch.Tensor:
+    """Pictures (B,T,...,C,H,W) in [0, 1] and their change from the frame before (B,T,...,2C,H,W), standardised.
+
+    previous (B,...,C,H,W): the one before the first; None: the first has no change.
+    """
+    first = pictures[:, :1] if previous is None else previous[:, None]
+    change = pictures - torch.cat([first, pictures[:, :-1]], 1)
+    return torch.cat([(pictures - 0.5) / FRAME_STD, change / CHANGE_STD], -3)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:

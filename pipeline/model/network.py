@@ -16,6 +16,8 @@ from torch import nn
 from pipeline.model.encoder import make_encoder
 from pipeline.model.frame_encoder import Encoded, EncoderError
 from pipeline.model.mixing import mixed
+from pipeline.model.patches import WIDTH as PATCHES_WIDTH
+from pipeline.model.patches import Patches, PatchViews
 from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
 from pipeline.model.view import AnimalView, View
@@ -42,6 +44,9 @@ class NetworkConfig:
     view: str = "full"
     view_size: int = 64
     view_span: float = 4.0
+    patch_size: int = 0
+    patch_span: float = 1.5
+    patch_keypoints: tuple[str, ...] = ()
     pose_features: str = "auto"
     pose_windows: tuple[int, ...] = ()
     time_input: str = "none"
@@ -77,6 +82,22 @@ class Output:
     boundary_BT: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What of frames the network looks at: the encoder pictures (B,T,C,H,W), patches (B,T,P,C,S,S) or None without.
+
+    known (B,T,P): see `PatchViews`.
+    """
+
+    pictures: torch.Tensor
+    patches: torch.Tensor | None = None
+    known: torch.Tensor | None = None
+
+    def last(self) -> Seen:
+        """The last frame alone, without holding the others."""
+        return Seen(self.pictures[:, -1:].clone(), None if self.patches is None else self.patches[:, -1:].clone())
+
+
 def in_a_row(outputs: Sequence[Output], dim: int) -> Output:
     """What is said of stretches of time that follow each other, as of one. dim: that of time."""
     places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
@@ -109,13 +130,20 @@ class Network(nn.Module):
         self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
         made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
         self.pose = PoseBranch(made, K, config.pose_width, config.pose_windows, config.tcn_stride)
-        width = self.pose.width + (self.encoder.width if self.encoder else 0)
+        self.seen_width = self.encoder.width if self.encoder else 0
+        if config.patch_size:
+            self.seen_width += PATCHES_WIDTH
+        width = self.pose.width + self.seen_width
         self.tcn = TCN(width, config.tcn_channels, config.tcn_layers, config.tcn_kernel, config.dropout)
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.action = _head(config.tcn_channels, config.n_classes)
         self.refinements = nn.ModuleList(Refinement(config) for _ in range(config.refine_stages))
         self.keypoints = _head(config.tcn_channels, 2 * n_places) if self.encoder and n_places else None
         self.boundary = _head(config.tcn_channels, 1) if config.boundary else None
+        self.patches = None
+        if config.patch_size:
+            looked_at = [config.keypoint_names.index(name) for name in config.patch_keypoints]
+            self.patches = Patches(looked_at, K, config.channels, config.patch_size, config.patch_span)
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]], whens: Sequence[np.ndarray] = ()) -> None:
@@ -124,6 +152,8 @@ class Network(nn.Module):
         self.pose.fit_times(whens)
         if self.animal_view is not None:
             self.animal_view.fit(tracks)
+        if self.patches is not None:
+            self.patches.fit(tracks)
 
     def view_of(
         self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, moved_B4: torch.Tensor | None = None
@@ -133,6 +163,10 @@ class Network(nn.Module):
             return None
         view = self.animal_view(xy_BTK2, visible_BTK)
         return view if moved_B4 is None else view.moved(moved_B4)
+
+    def patch_views(self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> PatchViews | None:
+        """Where the patches are; None without."""
+        return None if self.patches is None else self.patches.views(xy_BTK2, visible_BTK)
 
     def forward(
         self,
@@ -147,22 +181,37 @@ class Network(nn.Module):
     ) -> Output:
         """frames: float in [0, 1], not looked at without an encoder. Padding is where valid is False. when: TIMES.
 
-        view: of `view_of`; None: that of these keypoints. motion: see `PoseBranch`. own_share: see `decode`.
+        view: of `view_of`; None: that of these keypoints. motion: see `PoseBranch`; the patches follow it too, since
+        jitter in every frame would make them tremble. own_share: see `decode`.
         """
         view = view or self.view_of(xy_BTK2, visible_BTK)
         encoded = None
         if self.encoder is not None:
             if frames_BTCHW is None:
                 raise EncoderError(f"the model's encoder is {self.config.encoder}, but the clip has no frames")
-            encoded = self.encoder(self.seen(frames_BTCHW, view))
+            patch_views = self.patch_views(xy_BTK2 if motion_BTK2 is None else motion_BTK2, visible_BTK)
+            encoded = self.encoded(self.seen(frames_BTCHW, view, patch_views))
         posed_BTD = self.pose(xy_BTK2, visible_BTK, when_BTW, motion_BTK2)
         return self.decode(encoded, view, posed_BTD, valid_BT, own_share_BT)
 
-    def seen(self, frames_BTCHW: torch.Tensor, view: View | None) -> torch.Tensor:
-        """What the encoder is shown of frames, through the view on each."""
-        if self.animal_view is None or view is None:
-            return frames_BTCHW
-        return self.animal_view.pictures(frames_BTCHW, view)
+    def seen(self, frames_BTCHW: torch.Tensor, view: View | None, patch_views: PatchViews | None) -> Seen:
+        """What is looked at of frames, through the view and the patches' views on each."""
+        pictures = frames_BTCHW
+        if self.animal_view is not None and view is not None:
+            pictures = self.animal_view.pictures(frames_BTCHW, view)
+        if self.patches is None or patch_views is None:
+            return Seen(pictures)
+        return Seen(pictures, self.patches.pictures(frames_BTCHW, patch_views), patch_views.known)
+
+    def encoded(self, seen: Seen, previous: Seen | None = None) -> Encoded:
+        """The encoder's places, and its features with those of the patches. previous: the frame before, if any."""
+        assert self.encoder is not None
+        encoded = self.encoder(seen.pictures, None if previous is None else previous.pictures[:, 0])
+        if self.patches is None or seen.patches is None or seen.known is None:
+            return encoded
+        before_BPCSS = None if previous is None or previous.patches is None else previous.patches[:, 0]
+        patches_BTD = self.patches(seen.patches, seen.known, before_BPCSS)
+        return replace(encoded, features=torch.cat([encoded.features, patches_BTD], -1))
 
     def decode(
         self,

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pipeline.model.frame_encoder import Encoded, EncoderError, to_unit
-from pipeline.model.network import Network, Output, in_a_row
+from pipeline.model.network import Network, Output, Seen, in_a_row
+from pipeline.model.patches import PatchViews
 from pipeline.model.room import Room
 from pipeline.model.tcn import TCN
 from pipeline.model.view import View
@@ -84,7 +85,8 @@ class _Clip:
         self.sizes = network.pose.body_sizes(self.xy_BTK2, self.visible_BTK)
         self.frames = None
         if network.encoder is not None:
-            self.frames = _EncodedFrames(network, chunks or (), self.view, self.n_frames, room, passed)
+            patch_views = network.patch_views(self.xy_BTK2, self.visible_BTK)
+            self.frames = _EncodedFrames(network, chunks or (), self.view, patch_views, self.n_frames, room, passed)
 
     def next_part(self) -> Output:
         found = self.room.fitting(self._part)
@@ -125,18 +127,18 @@ class _EncodedFrames:
         network: Network,
         chunks: Iterable[torch.Tensor | np.ndarray],
         view: View | None,
+        patch_views: PatchViews | None,
         n_frames: int,
         room: Room,
         passed: Callable[[int], object],
     ) -> None:
-        assert network.encoder is not None
         self.passed = passed
-        self.network, self.encoder, self.chunks, self.view = network, network.encoder, iter(chunks), view
+        self.network, self.chunks, self.view, self.patch_views = network, iter(chunks), view, patch_views
         self.n_frames, self.room, self.device = n_frames, room, network.action.weight.device
         self.waiting: torch.Tensor | np.ndarray = np.zeros((0, 0, 0, 0), np.uint8)
-        self.previous_BCHW: torch.Tensor | None = None
+        self.previous: Seen | None = None
         self.first = self.stop = 0  # the frames [first, stop) are kept
-        self.features = torch.zeros(1, 0, network.encoder.width, device=self.device)
+        self.features = torch.zeros(1, 0, network.seen_width, device=self.device)
         self.places: torch.Tensor | None = None
 
     def between(self, first: int, last: int) -> Encoded:
@@ -153,15 +155,17 @@ class _EncodedFrames:
         places = None if self.places is None else self.places[:, : last - first]
         return Encoded(self.features[:, : last - first], places)
 
-    def _encode(self) -> tuple[Encoded, torch.Tensor]:
+    def _encode(self) -> tuple[Encoded, Seen]:
         """Some of the frames that wait; the frame before them is seen in its own view, as within a chunk."""
         chunk = torch.as_tensor(self.waiting[: self.room.frames])
-        here = None if self.view is None else self.view[self.stop : self.stop + len(chunk)]
-        frames_BTCHW = self.network.seen(to_unit(chunk.to(self.device))[None], here)
-        return self.encoder(frames_BTCHW, self.previous_BCHW), frames_BTCHW[:, -1].clone()
+        here = slice(self.stop, self.stop + len(chunk))
+        view = None if self.view is None else self.view[here]
+        patch_views = None if self.patch_views is None else self.patch_views[here]
+        seen = self.network.seen(to_unit(chunk.to(self.device))[None], view, patch_views)
+        return self.network.encoded(seen, self.previous), seen.last()
 
-    def _keep(self, made: tuple[Encoded, torch.Tensor]) -> None:
-        encoded, self.previous_BCHW = made
+    def _keep(self, made: tuple[Encoded, Seen]) -> None:
+        encoded, self.previous = made
         n = encoded.features.shape[1]
         self.waiting, self.stop = self.waiting[n:], self.stop + n
         self.features = torch.cat([self.features, encoded.features], 1)

@@ -9,7 +9,7 @@ Axes: B batch, T frames, K keypoints, A animals, n keypoints of an animal, F fea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 
@@ -187,17 +187,25 @@ def fit_bridged(
     xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, groups: Sequence[Sequence[int]], shape_n2: torch.Tensor
 ) -> list[Fit]:
     """The `fit` of each animal in its bridged tracks, of a clip of any length in little more memory than it takes."""
-    T, found = xy_BTK2.shape[1], []
-    for start in range(0, max(T, 1), FITTED_TOGETHER):
-        stop, first = min(T, start + FITTED_TOGETHER), max(0, start - GAP)
-        xy, known = bridged(xy_BTK2[:, first : stop + GAP].float(), visible_BTK[:, first : stop + GAP])
-        own = slice(start - first, stop - first)
-        found.append([fit(xy[:, own, list(g)], known[:, own, list(g)], shape_n2) for g in groups])
+    found = [
+        [fit(xy[:, :, list(g)], known[:, :, list(g)], shape_n2) for g in groups]
+        for xy, known in bridged_parts(xy_BTK2, visible_BTK)
+    ]
     names = [field.name for field in fields(Fit)]
     return [
         Fit(*(torch.cat([getattr(part, name) for part in parts], 1) for name in names))
         for parts in zip(*found, strict=True)
     ]
+
+
+def bridged_parts(xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What `bridged` gives of a clip of any length, so many frames at a time, one after the other."""
+    T = xy_BTK2.shape[1]
+    for start in range(0, max(T, 1), FITTED_TOGETHER):
+        stop, first = min(T, start + FITTED_TOGETHER), max(0, start - GAP)
+        xy, known = bridged(xy_BTK2[:, first : stop + GAP].float(), visible_BTK[:, first : stop + GAP])
+        own = slice(start - first, stop - first)
+        yield xy[:, own], known[:, own]
 
 
 def body_size(

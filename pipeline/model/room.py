@@ -74,5 +74,6 @@ def bytes_per_frame(network: Network) -> int:
     n_features = (pose.linear.in_features if pose.linear else 0) + (pose.of_windows.in_features if pose.windows else 0)
     floats = PART * COPIES * (n_features + config.tcn_channels)
     if network.encoder is not None:
-        floats += PER_PIXEL * config.channels * max(config.img_size, config.view_size) ** 2
+        pixels = max(config.img_size, config.view_size) ** 2 + len(config.patch_keypoints) * config.patch_size**2
+        floats += PER_PIXEL * config.channels * pixels
     return 4 * floats

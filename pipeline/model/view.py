@@ -84,54 +84,66 @@ class AnimalView(nn.Module):
 
         The whole picture where there is none in the sample. Padding, in which nothing is visible, changes nothing.
         """
+        return self.found(xy_BTK2, visible_BTK)[0]
+
+    @torch.no_grad()
+    def found(self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> tuple[View, torch.Tensor]:
+        """The views, and of which samples (B,) the keypoints tell one."""
         B, T, _, _ = xy_BTK2.shape
         (fit,) = pose_motion.fit_bridged(xy_BTK2, visible_BTK, [range(xy_BTK2.shape[2])], self.shape_n2)
         size_BT = fit.size.masked_fill(~fit.turned, torch.nan)
         size_B = size_BT.nanmedian(1).values if T else size_BT.new_full((B,), torch.nan)
         known_B = size_B > SHORTEST
-        nearest_BT2 = _nearest(fit.turned)[..., None].expand(B, T, 2)
-        heading = fit.heading.gather(1, nearest_BT2)
-        middle, turn = _smoothed(fit.middle.gather(1, nearest_BT2)), _smoothed(heading)
+        heading = at_nearest(fit.heading, fit.turned)
+        middle, turn = smoothed(at_nearest(fit.middle, fit.turned)), smoothed(heading)
         length = turn.norm(dim=-1, keepdim=True)
         turn = torch.where(length > 1e-3, turn / length, heading)  # two opposite headings have no mean
         known_B11 = known_B[:, None, None]
-        return View(
+        view = View(
             torch.where(known_B11, middle, 0.5),
             torch.where(known_B11, turn, turn.new_tensor([1.0, 0.0])),
             torch.where(known_B, size_B * self.span, 1.0),
         )
+        return view, known_B
 
     def pictures(self, frames_BTCHW: torch.Tensor, view: View) -> torch.Tensor:
         """What the views show (B,T,C,S,S); black beyond the picture."""
-        seen = [self._of_one(frames_BTCHW[b], view, b, side) for b, side in enumerate(view.side.tolist())]
-        return torch.stack(seen)
-
-    def _of_one(self, frames_TCHW: torch.Tensor, view: View, b: int, side: float) -> torch.Tensor:
-        W = frames_TCHW.shape[-1]
-        # Bilinear sampling sees two pixels across, so of a picture that is finer than the view it would skip some.
-        # Means over whole blocks first leave it at most 1.5 pixels to one of the view.
-        block = max(1, round(side * W / self.size))
-        if block > 1:
-            frames_TCHW = F.avg_pool2d(frames_TCHW, block, ceil_mode=True)
-        covered = frames_TCHW.shape[-1] * block / W  # the last block may reach beyond the picture
-        centres_S = (torch.arange(self.size, device=frames_TCHW.device) + 0.5) / self.size - 0.5
-        y_SS, x_SS = torch.meshgrid(centres_S, centres_S, indexing="ij")
-        offset_SS2 = torch.stack([x_SS, y_SS], -1) * side
-        at_TSS2 = turned_by(offset_SS2, view.turn[b, :, None, None]) + view.middle[b, :, None, None]
-        return F.grid_sample(frames_TCHW, at_TSS2 * (2 / covered) - 1, align_corners=False)
+        return pictures(frames_BTCHW, [view], self.size)[:, :, 0]
 
 
-def check_keypoints(keypoint_names: Sequence[str]) -> None:
-    """Raises SettingsError where no view can follow these."""
+def pictures(frames_BTCHW: torch.Tensor, views: Sequence[View], size: int) -> torch.Tensor:
+    """What V views show, of one side each sample: (B,T,V,C,S,S) of S = size pixels; black beyond the picture."""
+    sides = views[0].side.tolist()
+    return torch.stack([_of_one(frames_BTCHW[b], views, b, side, size) for b, side in enumerate(sides)])
+
+
+def _of_one(frames_TCHW: torch.Tensor, views: Sequence[View], b: int, side: float, size: int) -> torch.Tensor:
+    W = frames_TCHW.shape[-1]
+    # Bilinear sampling sees two pixels across, so of a picture that is finer than the view it would skip some.
+    # Means over whole blocks first leave it at most 1.5 pixels to one of the view.
+    block = max(1, round(side * W / size))
+    if block > 1:
+        frames_TCHW = F.avg_pool2d(frames_TCHW, block, ceil_mode=True)
+    covered = frames_TCHW.shape[-1] * block / W  # the last block may reach beyond the picture
+    centres_S = (torch.arange(size, device=frames_TCHW.device) + 0.5) / size - 0.5
+    y_SS, x_SS = torch.meshgrid(centres_S, centres_S, indexing="ij")
+    offset_SS2 = torch.stack([x_SS, y_SS], -1) * side
+    at_TSS2 = [turned_by(offset_SS2, v.turn[b, :, None, None]) + v.middle[b, :, None, None] for v in views]
+    seen_TCLS = F.grid_sample(frames_TCHW, torch.cat(at_TSS2, 1) * (2 / covered) - 1, align_corners=False)
+    return seen_TCLS.unflatten(2, (len(views), size)).transpose(1, 2)
+
+
+def check_keypoints(keypoint_names: Sequence[str], given: str = "--view animal", instead: str = "--view full") -> None:
+    """Raises SettingsError where no view can follow these. given: the setting that asks for it."""
     if len(keypoint_names) < 2:
         raise SettingsError(
-            f"--view animal: needs two keypoints or more to know where the animal looks, found {len(keypoint_names)}; "
-            "use --view full"
+            f"{given}: needs two keypoints or more to know where the animal looks, found {len(keypoint_names)}; "
+            f"use {instead}"
         )
     if (n := len(animals(keypoint_names))) > 1:
         raise SettingsError(
-            f"--view animal: follows one animal, but the keypoints are of {n}, by their names "
-            f"({', '.join(keypoint_names[:3])} ...); use --view full"
+            f"{given}: follows one animal, but the keypoints are of {n}, by their names "
+            f"({', '.join(keypoint_names[:3])} ...); use {instead}"
         )
 
 
@@ -141,6 +153,11 @@ def _upright(shape_n2: torch.Tensor) -> torch.Tensor:
     angle = 0.5 * torch.atan2(2 * (x * y).sum(), (x.square() - y.square()).sum())
     upright = turned_back(shape_n2.double(), torch.stack([-angle.sin(), angle.cos()]))
     return (upright if upright[0, 1] <= 0 else -upright).float()
+
+
+def at_nearest(x_BT2: torch.Tensor, known_BT: torch.Tensor) -> torch.Tensor:
+    """Of each frame what the known one next to it has."""
+    return x_BT2.gather(1, _nearest(known_BT)[..., None].expand_as(x_BT2))
 
 
 def _nearest(known_BT: torch.Tensor) -> torch.Tensor:
@@ -161,7 +178,7 @@ def _largest_yet(x_BT: torch.Tensor) -> torch.Tensor:
     return x_BT
 
 
-def _smoothed(x_BT2: torch.Tensor) -> torch.Tensor:
+def smoothed(x_BT2: torch.Tensor) -> torch.Tensor:
     """Over time, as if the first and the last frame stood still before and after."""
     if not x_BT2.shape[1]:
         return x_BT2

@@ -17,6 +17,7 @@ from pipeline.model import pose_graph
 from pipeline.model.animals import animals
 from pipeline.model.mirror import mirror_warning
 from pipeline.model.network import NetworkConfig
+from pipeline.model.patches import looked_at
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
 from pipeline.setting_texts import SettingsError, flag, parse_lengths, parse_map
@@ -37,7 +38,11 @@ from pipeline.train.stream import ClipData, load_clips
 from pipeline.train.windows import class_counts, rare_boost
 
 # Settings that are off at 0, and shape only what is said of behaviours.
-OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages")
+OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages", "patch_size")
+# Settings that shape patches alone.
+OF_PATCHES = ("patch_span", "patch_keypoints")
+# A smaller patch leaves nothing of its picture after the convolutions.
+SMALLEST_PATCH = 8
 # A keypoint that is visible in fewer frames is named before training.
 RARELY_VISIBLE = 0.5
 
@@ -167,6 +172,12 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
         )
     if settings.view == "animal" and settings.encoder == "none":
         raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
+    if 0 < settings.patch_size < SMALLEST_PATCH:
+        raise SettingsError(f"--patch-size {settings.patch_size}: expected 0, or {SMALLEST_PATCH} pixels or more")
+    if settings.patch_size and settings.encoder == "none":
+        raise SettingsError(
+            f"--patch-size {settings.patch_size}: --encoder none looks at no frames; choose an encoder, or 0"
+        )
     if settings.encoder == "none":
         if settings.pose_features == "none":
             raise SettingsError("--pose-features none: --encoder none leaves nothing to learn from; choose one of each")
@@ -284,6 +295,9 @@ def _network_config(
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
     if settings.view == "animal":
         check_keypoints(keypoint_names)
+    with_patches = settings.patch_size > 0 and settings.learns_behaviour
+    if not settings.patch_size and (idle := _changed(settings, OF_PATCHES)):
+        say(f"[warning] --patch-size 0: {', '.join(idle)} does nothing")
     return NetworkConfig(
         n_classes=len(merge.names),
         keypoint_names=keypoint_names,
@@ -295,6 +309,9 @@ def _network_config(
         view=settings.view,
         view_size=settings.view_size,
         view_span=settings.view_span,
+        patch_size=settings.patch_size if with_patches else 0,
+        patch_span=settings.patch_span,
+        patch_keypoints=looked_at(settings.patch_keypoints, keypoint_names, pose_names) if with_patches else (),
         pose_features=settings.pose_features,
         pose_windows=parse_lengths(settings.pose_windows, "pose_windows"),
         time_input=settings.time_input,
@@ -309,6 +326,12 @@ def _network_config(
         multitask=settings.model_type != "action_only",
         boundary=settings.lambda_boundary > 0 and settings.learns_behaviour,
     )
+
+
+def _changed(settings: TrainSettings, names: Sequence[str]) -> list[str]:
+    """The flags of those that are not at their defaults."""
+    defaults = TrainSettings()
+    return [f"--{flag(name)}" for name in names if getattr(settings, name) != getattr(defaults, name)]
 
 
 def _say_visible(whole: Part, keypoint_names: Sequence[str], likelihood_thr: float, say: Callable[[str], None]) -> None:

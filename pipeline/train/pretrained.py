@@ -13,6 +13,7 @@ from pipeline.train.run_folder import BEST, SPLIT, read_record
 from pipeline.train.split import Split, read_split, some
 
 _PREFIX = "encoder."  # of its weights in those of a network
+_PATCHES = "patches.encoder."  # of those of what sees the patches
 
 
 def checkpoint_of(given: str) -> Path:
@@ -48,6 +49,19 @@ def take_over(path: Path, network: Network) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"--init-from {path}: its encoder does not fit: {reason}") from None
+    _take_over_patches(path, network)
+
+
+def _take_over_patches(path: Path, network: Network) -> None:
+    """What sees the patches too, where both networks look at the same ones; it stays as it is where they do not."""
+    if network.patches is None:
+        return
+    content = checkpoint.load(path)
+    alike = ("patch_size", "patch_span", "patch_keypoints")
+    if any(content["network_config"].get(name) != getattr(network.config, name) for name in alike):
+        return
+    found = {name.removeprefix(_PATCHES): w for name, w in content["weights"].items() if name.startswith(_PATCHES)}
+    network.patches.encoder.load_state_dict(found)
 
 
 def seen_by(path: Path, *, chosen_by: bool = True) -> set[str] | None:

@@ -116,7 +116,12 @@ def test_points_in_a_mirror() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"encoder": "none", "pose_features": "both"}, {"encoder": "cnn"}, {"encoder": "cnn", "view": "animal"}],
+    [
+        {"encoder": "none", "pose_features": "both"},
+        {"encoder": "cnn"},
+        {"encoder": "cnn", "view": "animal"},
+        {"encoder": "cnn", "patch_size": 8, "patch_keypoints": KEYPOINTS[2:]},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(("val_T", "room"), [(0, 128), (0, 9), (15, 128)], ids=["whole", "in chunks", "tiles"])

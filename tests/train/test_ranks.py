@@ -117,7 +117,7 @@ def settings(quick) -> TrainSettings:
         batch_size=7, rare_threshold_share=0.3, aug_hflip=0.5, aug_kp_drop=0.2, aug_stretch=0.3, lambda_smooth=0.1,
         lambda_tmse=0.15, refine_stages=1, lambda_boundary=0.1, tcn_stride=2, pose_features="both",
         freeze_encoder_epochs=1, use_ema=True,
-        ema_decay=0.5, dropout=0.0, head_dropout=0.0, lr_schedule="plateau", lr_patience=0, device="cpu",
+        ema_decay=0.5, patch_size=8, dropout=0.0, head_dropout=0.0, lr_schedule="plateau", lr_patience=0, device="cpu",
     )  # fmt: skip
 
 

@@ -160,6 +160,7 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
             "aug_stretch": 0.3,
             "aug_mix": 0.5,
             "lambda_boundary": 0.1,
+            "patch_size": 8,
         },
     ],
     ids=["defaults", "all that has a state"],
@@ -498,12 +499,14 @@ CHANGES = {
     "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
     "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
-    "aug_stretch": 0.5, "aug_mix": 1.0, "lambda_boundary": 1.0,
+    "aug_stretch": 0.5, "aug_mix": 1.0, "lambda_boundary": 1.0, "patch_size": 8,
 }  # fmt: skip
 # These need others with them to show.
 TOGETHER = {
     "view_size": ({"view": "animal"}, 24),
     "view_span": ({"view": "animal"}, 2.0),
+    "patch_span": ({"patch_size": 8}, 3.0),
+    "patch_keypoints": ({"patch_size": 8}, "mouth"),
     "aug_view_shift": ({"view": "animal"}, 0.4),
     "aug_view_turn": ({"view": "animal"}, 90.0),
     "aug_view_zoom": ({"view": "animal"}, 0.5),
@@ -584,6 +587,21 @@ def test_frames_would_still_show_animals_in_their_own_places(small_cache: Path, 
         "--aug-swap 0.5: the frames would still show each animal in its own place; use it with --encoder none"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_patches_that_do_nothing_are_named(small_cache: Path, quick) -> None:
+    lines: list[str] = []
+    prepare(clip_cache.open(small_cache), quick(patch_span=2.0, patch_keypoints="mouth"), lines.append)
+    assert "[warning] --patch-size 0: --patch-span, --patch-keypoints does nothing" in lines
+
+
+def test_a_set_up_without_paws_has_to_name_what_is_looked_at(quick, tmp_path: Path) -> None:
+    names = ("nose", "neck", "hip", "tail", "hand", "foot")
+    cache = clip_cache.open(write_small_cache(tmp_path / "cache", recordings=2, keypoint_names=names))
+    with pytest.raises(SettingsError, match="--patch-keypoints auto: the pose graph lacks L_frontpaw, R_frontpaw, L_"):
+        prepare(cache, quick(patch_size=8), lambda line: None)
+    made = prepare(cache, quick(patch_size=8, patch_keypoints="hand, foot"), lambda line: None).network_config
+    assert (made.patch_size, made.patch_keypoints) == (8, ("hand", "foot"))
 
 
 def test_training_batches_are_mixed_and_validation_never(small_cache: Path, quick, tmp_path: Path, monkeypatch) -> None:
