@@ -35,6 +35,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "defaults": {},
     "recommended": RECOMMENDED,
     "recommended but whole frame": RECOMMENDED | {"view": "full"},
+    "recommended but whole frame and turned": RECOMMENDED | {"view": "full", "aug-turn": 180},
     "recommended but graph alone": RECOMMENDED | {"pose-features": "graph"},
     "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
     "recommended but pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},

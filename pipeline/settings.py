@@ -287,6 +287,14 @@ class TrainSettings:
         ge=0,
         le=1,
     )
+    aug_turn: float = setting(
+        0.0,
+        "augmentation",
+        "--view full: largest turn of a sample's whole frames, in degrees, 180 where the camera looks from below or "
+        "above; they are also shifted and zoomed as --aug-view-shift and --aug-view-zoom say; 0: none of the three",
+        ge=0,
+        le=180,
+    )
     aug_view_shift: float = setting(
         0.05, "augmentation", "--view animal: largest shift of a sample's view, in its sides", ge=0, le=1
     )

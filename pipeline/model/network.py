@@ -20,7 +20,8 @@ from pipeline.model.patches import WIDTH as PATCHES_WIDTH
 from pipeline.model.patches import Patches, PatchViews
 from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
-from pipeline.model.view import AnimalView, View
+from pipeline.model.view import AnimalView, View, whole
+from pipeline.model.view import pictures as pictures_of
 
 # Few, since a handful of probabilities is all that a refinement sees.
 REFINE_CHANNELS = 64
@@ -67,8 +68,8 @@ class NetworkConfig:
 class Output:
     """logits_BTN of the classes; xy_BTK2 in [0, 1] of the padded square, None without a keypoint head.
 
-    view: what the encoder saw of each frame, None if all of it. xy_BTK2 may then lie outside of the square, where a
-    view reaches beyond it, and log_heat_BTKHW is over the view.
+    view: what the encoder saw of each frame, None if all of it as it is. With one xy_BTK2 may lie outside of the
+    square, where it reaches beyond it, and log_heat_BTKHW is over the view.
     log_heat_BTKHW: the encoder's attention to each keypoint (see Encoded), to learn from; None of a clip in chunks.
     unrefined: logits_BTN before each refinement, to learn from.
     boundary_BT: logit that a bout begins at the frame, None without a boundary head.
@@ -127,6 +128,7 @@ class Network(nn.Module):
         self.encoder = make_encoder(
             config.encoder, config.channels, config.encoder_width, n_places, side, config.encoder_spec
         )
+        self.side = side
         self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
         made = pose_set(config.keypoint_names, config.pose_names, config.pose_features, config.time_input)
         self.pose = PoseBranch(made, K, config.pose_width, config.pose_windows, config.tcn_stride)
@@ -158,10 +160,13 @@ class Network(nn.Module):
     def view_of(
         self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor, moved_B4: torch.Tensor | None = None
     ) -> View | None:
-        """Where the encoder looks, moved as `View.moved` has it; None where it sees all of each frame."""
-        if self.animal_view is None:
+        """Where the encoder looks, moved as `View.moved` has it; None where it sees all of each frame as it is."""
+        if self.animal_view is not None:
+            view = self.animal_view(xy_BTK2, visible_BTK)
+        elif moved_B4 is not None:
+            view = whole(*xy_BTK2.shape[:2], xy_BTK2.device)
+        else:
             return None
-        view = self.animal_view(xy_BTK2, visible_BTK)
         return view if moved_B4 is None else view.moved(moved_B4)
 
     def patch_views(self, xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> PatchViews | None:
@@ -196,9 +201,7 @@ class Network(nn.Module):
 
     def seen(self, frames_BTCHW: torch.Tensor, view: View | None, patch_views: PatchViews | None) -> Seen:
         """What is looked at of frames, through the view and the patches' views on each."""
-        pictures = frames_BTCHW
-        if self.animal_view is not None and view is not None:
-            pictures = self.animal_view.pictures(frames_BTCHW, view)
+        pictures = frames_BTCHW if view is None else pictures_of(frames_BTCHW, [view], self.side)[:, :, 0]
         if self.patches is None or patch_views is None:
             return Seen(pictures)
         return Seen(pictures, self.patches.pictures(frames_BTCHW, patch_views), patch_views.known)

@@ -59,8 +59,17 @@ class View:
         return View(self.middle + shifted, turned_by(self.turn, by_B12), self.side * zoom_B.exp())
 
 
+def whole(B: int, T: int, device: torch.device) -> View:
+    """All of each frame, upright."""
+    return View(
+        torch.full((B, T, 2), 0.5, device=device),
+        torch.tensor([1.0, 0.0], device=device).expand(B, T, 2),
+        torch.ones(B, device=device),
+    )
+
+
 class AnimalView(nn.Module):
-    """Keypoints of clips -> the View of every frame; with it frames -> pictures of `size` pixels.
+    """Keypoints of clips -> the View of every frame, whose pictures are of `size` pixels.
 
     span: side of the view in body sizes, the root mean square distance of the keypoints from their middle.
     """
@@ -105,10 +114,6 @@ class AnimalView(nn.Module):
             torch.where(known_B, size_B * self.span, 1.0),
         )
         return view, known_B
-
-    def pictures(self, frames_BTCHW: torch.Tensor, view: View) -> torch.Tensor:
-        """What the views show (B,T,C,S,S); black beyond the picture."""
-        return pictures(frames_BTCHW, [view], self.size)[:, :, 0]
 
 
 def pictures(frames_BTCHW: torch.Tensor, views: Sequence[View], size: int) -> torch.Tensor:

@@ -35,8 +35,8 @@ class Augmented:
     that of every frame speeds would drown. xy_target and visible, of the same shapes, have no jitter and no lost
     points, and are what the keypoint head learns.
     Coordinates are 0 where invisible. view_moved (B,4): how each sample's view is moved (see `View.moved`), None where
-    all of a frame is seen. own_share (B,T): of its own features and loss in each frame, where samples are mixed (see
-    `mixing`), 1 where it or its partner is padding; None where none is. The rest as in Batch.
+    all of a frame is seen as it is. own_share (B,T): of its own features and loss in each frame, where samples are
+    mixed (see `mixing`), 1 where it or its partner is padding; None where none is. The rest as in Batch.
     """
 
     frames: torch.Tensor | None
@@ -124,11 +124,15 @@ def augment(
     )
     frames = None if batch.frames is None else _pixels(batch.frames, draws, settings.aug_noise_std)
     moved = [drawn.view for drawn in draws]
-    view_moved = None if settings.view == "full" else torch.tensor(moved, device=xy.device)
+    view_moved = torch.tensor(moved, device=xy.device) if _moves_view(settings) else None
     own_share = _own_share(batch.valid, settings.aug_mix, seeds)
     return Augmented(
         frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion, own_share
     )
+
+
+def _moves_view(settings: TrainSettings) -> bool:
+    return settings.view != "full" or settings.aug_turn > 0
 
 
 def tempo(largest: float, seed: int) -> float:
@@ -166,7 +170,8 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
     moves = np.random.default_rng((seed, 3)).uniform(-1, 1, 4)
-    largest = [settings.aug_view_shift] * 2 + [math.radians(settings.aug_view_turn), math.log1p(settings.aug_view_zoom)]
+    turn = settings.aug_turn if settings.view == "full" else settings.aug_view_turn
+    largest = [settings.aug_view_shift] * 2 + [math.radians(turn), math.log1p(settings.aug_view_zoom)]
 
     lost = _lost(n, n_keypoints, settings.aug_kp_drop, np.random.default_rng((seed, 4)))
 

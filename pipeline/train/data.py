@@ -165,6 +165,14 @@ def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
         raise SettingsError(
             f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"
         )
+    if settings.aug_turn:
+        turned = f"--aug-turn {settings.aug_turn:g}"
+        if settings.view != "full":
+            raise SettingsError(
+                f"{turned}: is for whole frames; a view that turns with the animal is turned by --aug-view-turn"
+            )
+        if settings.encoder == "none":
+            raise SettingsError(f"{turned}: --encoder none looks at no frames, and poses are told without a direction")
     if settings.pose_features == "none" and settings.pose_windows:
         raise SettingsError(
             f"--pose-windows {settings.pose_windows}: with --pose-features none there is nothing to take means of; "

@@ -14,7 +14,7 @@ from pipeline.model.frame_encoder import Encoded, to_unit
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.parts import clip_output
 from pipeline.model.pose_graph import PARTS
-from pipeline.model.view import AnimalView, View, check_keypoints
+from pipeline.model.view import AnimalView, View, check_keypoints, pictures, whole
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment, draw
@@ -50,6 +50,10 @@ def views(size: int = SIZE, span: float = SPAN) -> AnimalView:
     return module
 
 
+def shown(frames_BTCHW: torch.Tensor, view: View, size: int = SIZE) -> torch.Tensor:
+    return pictures(frames_BTCHW, [view], size)[:, :, 0]
+
+
 def track(xy_TK2: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     xy_BTK2 = torch.from_numpy(xy_TK2).float()[None]
     return xy_BTK2, torch.ones(xy_BTK2.shape[:3], dtype=torch.bool)
@@ -78,7 +82,7 @@ def test_the_animal_looks_the_same(middle: tuple[float, float], angle: float, si
     for where in (((0.5, 0.5), 0.0, 0.1), (middle, angle, size)):
         xy_K2 = placed(*where)
         view = module(*track(xy_K2[None]))
-        picture = module.pictures(drawn(xy_K2, where[2])[None, None], view)
+        picture = shown(drawn(xy_K2, where[2])[None, None], view)
         assert picture.shape == (1, 1, 1, SIZE, SIZE)
         if expected is None:
             expected = picture
@@ -102,13 +106,12 @@ def test_a_picture_finer_than_the_view_is_not_skipped() -> None:
     frames = torch.zeros(1, 1, 1, SIDE, SIDE)
     frames[..., ::2] = 1
     module = views(size=16)
-    seen = module.pictures(frames, module(*track(placed((0.5, 0.5), 0.0, 0.15)[None])))
+    seen = shown(frames, module(*track(placed((0.5, 0.5), 0.0, 0.15)[None])), 16)
     assert (seen - 0.5).abs().max() < 0.1
 
 
 def test_beyond_the_picture_it_is_black() -> None:
-    module = views()
-    seen = module.pictures(torch.ones(1, 1, 1, SIDE, SIDE), module(*track(placed((0.0, 0.5), 0.0, 0.1)[None])))
+    seen = shown(torch.ones(1, 1, 1, SIDE, SIDE), views()(*track(placed((0.0, 0.5), 0.0, 0.1)[None])))
     assert seen.min() == 0
     assert seen.max() == 1
     assert 0.4 < seen.mean() < 0.6
@@ -125,7 +128,7 @@ def test_a_dot_is_seen_where_the_view_says() -> None:
     """The pixels of a moved view and its arithmetic agree."""
     view = views()(*track(placed((0.52, 0.47), 0.7, 0.1)[None])).moved(torch.tensor([[0.05, -0.1, 0.4, 0.2]]))
     dot = np.array([[0.55, 0.42]])
-    seen_SS = views().pictures(drawn(dot, 0.1)[None, None], view)[0, 0, 0]
+    seen_SS = shown(drawn(dot, 0.1)[None, None], view)[0, 0, 0]
     x_S = (torch.arange(SIZE) + 0.5) / SIZE
     found = torch.stack([(seen_SS.sum(0) * x_S).sum(), (seen_SS.sum(1) * x_S).sum()]) / seen_SS.sum()
     torch.testing.assert_close(found, view.into(torch.from_numpy(dot).float()[None, None])[0, 0, 0], atol=0.003, rtol=0)
@@ -133,16 +136,16 @@ def test_a_dot_is_seen_where_the_view_says() -> None:
 
 def test_missing_keypoints_are_bridged_for_some_frames_and_then_wait() -> None:
     xy, visible = walk(100)
-    whole = views()(xy, visible)
+    unbroken = views()(xy, visible)
     visible[:, 20:30] = False
     visible[:, 50:90] = False
     xy[~visible] = 0
     view = views()(xy, visible)
-    assert (view.middle[:, 20:30] - whole.middle[:, 20:30]).abs().max() < 0.01
-    torch.testing.assert_close(view.middle[:, 56:64], whole.middle[:, 49:50].expand(-1, 8, -1), atol=0.01, rtol=0)
-    torch.testing.assert_close(view.middle[:, 76:84], whole.middle[:, 90:91].expand(-1, 8, -1), atol=0.01, rtol=0)
+    assert (view.middle[:, 20:30] - unbroken.middle[:, 20:30]).abs().max() < 0.01
+    torch.testing.assert_close(view.middle[:, 56:64], unbroken.middle[:, 49:50].expand(-1, 8, -1), atol=0.01, rtol=0)
+    torch.testing.assert_close(view.middle[:, 76:84], unbroken.middle[:, 90:91].expand(-1, 8, -1), atol=0.01, rtol=0)
     assert (view.turn.norm(dim=-1) - 1).abs().max() < 1e-5
-    torch.testing.assert_close(view.side, whole.side)
+    torch.testing.assert_close(view.side, unbroken.side)
 
 
 @pytest.mark.parametrize("n_known", [0, 1])
@@ -150,7 +153,7 @@ def test_where_the_animal_looks_nowhere_all_of_the_picture_is_seen(n_known: int)
     xy, visible = walk()
     visible[:, :, n_known:] = False
     frames = torch.rand(1, 60, 1, SIZE, SIZE)
-    seen = views().pictures(frames, views()(xy, visible))
+    seen = shown(frames, views()(xy, visible))
     torch.testing.assert_close(seen, frames)
 
 
@@ -179,9 +182,11 @@ def test_a_padded_sample_is_seen_as_alone() -> None:
 def make(**changes: Any) -> Network:
     torch.manual_seed(0)
     small = {"encoder_width": 16, "pose_width": 8, "tcn_channels": 16, "tcn_layers": 4, "view_size": SIZE}
-    config = NetworkConfig(n_classes=4, keypoint_names=PARTS, img_size=48, view="animal", **small | changes)
+    seen = {"keypoint_names": PARTS, "img_size": 48, "view": "animal"}
+    config = NetworkConfig(n_classes=4, **small | seen | changes)
     network = Network(config).eval()
-    network.fit([(walk()[0][0].numpy(), walk()[1][0].numpy())])
+    if config.keypoint_names == PARTS:
+        network.fit([(walk()[0][0].numpy(), walk()[1][0].numpy())])
     return network
 
 
@@ -245,6 +250,50 @@ def batch(n: int = 30) -> Batch:
     )  # fmt: skip
 
 
+def test_all_of_a_frame_upright_is_the_frame() -> None:
+    frames = to_unit(frames_of(5))
+    torch.testing.assert_close(shown(frames, whole(1, 5, frames.device), frames.shape[-1]), frames)
+
+
+def test_whole_frames_are_turned_and_their_keypoints_found_where_they_were() -> None:
+    """What the encoder sees of a dot lies where its keypoint is turned to, and its place comes back unturned."""
+    settings = TrainSettings(aug_turn=180.0, kp_jitter_std=0.0, aug_noise_std=0.0, aug_brightness=0.0, aug_roll=0)
+    dot = np.array([[0.58, 0.37]])
+    frames = (drawn(dot, 0.1)[None, :, :, :, None] * 255).to(torch.uint8)
+    xy = torch.from_numpy(dot).float().expand(1, 1, 1, 2).clone()
+    given = Batch(frames, xy, torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.int64),
+                  torch.ones(1, 1, dtype=torch.bool))  # fmt: skip
+    seen = augment(given, settings, [5], ())
+    torch.testing.assert_close(seen.xy_target, xy)
+    network = make(view="full", img_size=SIDE, keypoint_names=("paw",), pose_features="none")
+    view = network.view_of(seen.xy_target, seen.visible, seen.view_moved)
+    assert view is not None
+    picture_SS = network.seen(seen.frames, view, None).pictures[0, 0, 0]
+    at_S = (torch.arange(SIDE) + 0.5) / SIDE
+    found = torch.stack([(picture_SS.sum(0) * at_S).sum(), (picture_SS.sum(1) * at_S).sum()]) / picture_SS.sum()
+    torch.testing.assert_close(found, view.into(xy)[0, 0, 0], atol=0.005, rtol=0)
+    assert (found - xy[0, 0, 0]).norm() > 0.1
+    torch.testing.assert_close(view.back(view.into(xy)), xy)
+    output = network(seen.frames, xy, seen.visible, seen.valid, None, view)
+    # Its maps are flat at first: it sees the keypoint in the middle of the turned picture.
+    torch.testing.assert_close(output.xy_BTK2[0, 0, 0], view.middle[0, 0], atol=0.02, rtol=0)
+
+
+def test_frames_that_nobody_turns_are_seen_as_they_are() -> None:
+    seen = augment(batch(), TrainSettings(), [1, 2], ())
+    assert seen.view_moved is None
+    assert make(view="full").view_of(seen.xy_target, seen.visible, None) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"view": "animal"}, "turned by --aug-view-turn"), ({"encoder": "none"}, "--encoder none looks at no frames")],
+)
+def test_a_turn_of_what_is_not_seen_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"--aug-turn 90: .*{message}"):
+        check_settings(TrainSettings(**changes, aug_turn=90.0), ("rest", "walk"))
+
+
 def test_the_heat_maps_learn_what_is_in_the_view() -> None:
     settings = TrainSettings(view="animal", lambda_kp=1.0)
     network, seen = make(), augment(batch(), settings, [1, 2], ())
@@ -280,10 +329,13 @@ def test_a_sample_draws_its_view_by_its_seed_and_disturbs_nothing_else() -> None
         ("aug_view_shift", 0.2, [0, 1], 0.2),
         ("aug_view_turn", 90.0, [2], math.pi / 2),
         ("aug_view_zoom", 1.0, [3], math.log(2)),
+        ("aug_turn", 180.0, [2], math.pi),
     ],
 )
 def test_each_setting_of_the_drawn_view(name: str, value: float, columns: list[int], largest: float) -> None:
-    settings = TrainSettings(**{"aug_view_shift": 0.0, "aug_view_turn": 0.0, "aug_view_zoom": 0.0} | {name: value})
+    still = {"aug_view_shift": 0.0, "aug_view_turn": 0.0, "aug_view_zoom": 0.0}
+    view = "full" if name == "aug_turn" else "animal"
+    settings = TrainSettings(**still | {name: value}, view=view)
     moves = np.abs([draw(settings, 2, K, seed).view for seed in range(200)])
     assert (moves.max(0)[columns] > 0.9 * largest).all()
     assert (moves.max(0)[columns] <= largest).all()

@@ -500,6 +500,7 @@ CHANGES = {
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
     "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
     "aug_stretch": 0.5, "aug_mix": 1.0, "lambda_boundary": 1.0, "patch_size": 8,
+    "aug_turn": 90.0,
 }  # fmt: skip
 # These need others with them to show.
 TOGETHER = {
