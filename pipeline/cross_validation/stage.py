@@ -25,7 +25,8 @@ from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import pretrained
-from pipeline.train.data import Part, check_settings, label_counts
+from pipeline.train.check_settings import check_settings
+from pipeline.train.data import Part, label_counts
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow

@@ -164,7 +164,8 @@ class Network(nn.Module):
         if self.animal_view is not None:
             view = self.animal_view(xy_BTK2, visible_BTK)
         elif moved_B4 is not None:
-            view = whole(*xy_BTK2.shape[:2], xy_BTK2.device)
+            B, T = xy_BTK2.shape[:2]
+            view = whole(B, T, xy_BTK2.device)
         else:
             return None
         return view if moved_B4 is None else view.moved(moved_B4)

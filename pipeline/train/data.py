@@ -23,16 +23,15 @@ from pipeline.model.view import check_keypoints
 from pipeline.setting_texts import SettingsError, flag, parse_lengths, parse_map
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
+from pipeline.train.check_settings import check_settings
 from pipeline.train.labels import Merge, make_merge
 from pipeline.train.split import (
     Split,
     SplitError,
-    check_pattern,
     group_of,
     load_split,
     make_split,
     missing_classes,
-    read_split,
 )
 from pipeline.train.stream import ClipData, load_clips
 from pipeline.train.windows import class_counts, rare_boost
@@ -41,8 +40,6 @@ from pipeline.train.windows import class_counts, rare_boost
 OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages", "patch_size")
 # Settings that shape patches alone.
 OF_PATCHES = ("patch_span", "patch_keypoints")
-# A smaller patch leaves nothing of its picture after the convolutions.
-SMALLEST_PATCH = 8
 # A keypoint that is visible in fewer frames is named before training.
 RARELY_VISIBLE = 0.5
 
@@ -146,58 +143,6 @@ def keep_frames(data: TrainingData, wanted: Keep, device: torch.device, say: Cal
         Part([kept[clip] for clip in part.clips], part.data) for part in (data.train, data.train_sample, data.val)
     )
     return dataclasses.replace(data, train=train, train_sample=sample, val=val)
-
-
-def check_settings(settings: TrainSettings, class_names: Sequence[str]) -> None:
-    """What is wrong with the settings whatever the recordings hold. Raises SettingsError, PoseError or SplitError."""
-    if settings.tcn_kernel % 2 == 0:
-        raise SettingsError(f"--tcn-kernel {settings.tcn_kernel}: expected an odd number of frames")
-    make_merge(class_names, settings.merge)
-    pose_names = parse_map(settings.pose_names, "pose_names")
-    pose_graph.layout(tuple(pose_names.values()), pose_names)
-    parse_lengths(settings.pose_windows, "pose_windows")
-    if settings.aug_swap and settings.encoder != "none":
-        raise SettingsError(
-            f"--aug-swap {settings.aug_swap:g}: the frames would still show each animal in its own place; "
-            "use it with --encoder none"
-        )
-    if settings.aug_mix and settings.batch_size == 1:
-        raise SettingsError(
-            f"--aug-mix {settings.aug_mix:g}: --batch-size 1 has no second window to mix with; expected 2 or more"
-        )
-    if settings.aug_turn:
-        turned = f"--aug-turn {settings.aug_turn:g}"
-        if settings.view != "full":
-            raise SettingsError(
-                f"{turned}: is for whole frames; a view that turns with the animal is turned by --aug-view-turn"
-            )
-        if settings.encoder == "none":
-            raise SettingsError(f"{turned}: --encoder none looks at no frames, and poses are told without a direction")
-    if settings.pose_features == "none" and settings.pose_windows:
-        raise SettingsError(
-            f"--pose-windows {settings.pose_windows}: with --pose-features none there is nothing to take means of; "
-            "leave one of the two out"
-        )
-    if settings.view == "animal" and settings.encoder == "none":
-        raise SettingsError("--view animal: --encoder none looks at no frames; choose an encoder, or --view full")
-    if 0 < settings.patch_size < SMALLEST_PATCH:
-        raise SettingsError(f"--patch-size {settings.patch_size}: expected 0, or {SMALLEST_PATCH} pixels or more")
-    if settings.patch_size and settings.encoder == "none":
-        raise SettingsError(
-            f"--patch-size {settings.patch_size}: --encoder none looks at no frames; choose an encoder, or 0"
-        )
-    if settings.encoder == "none":
-        if settings.pose_features == "none":
-            raise SettingsError("--pose-features none: --encoder none leaves nothing to learn from; choose one of each")
-        if settings.init_from:
-            raise SettingsError(f"--init-from {settings.init_from}: --encoder none has no encoder to begin with")
-        if not settings.learns_behaviour:
-            raise SettingsError("--model-type keypoints: --encoder none looks at no frames, where keypoints are found")
-    if not settings.learns_behaviour and not settings.lambda_kp:
-        raise SettingsError("--model-type keypoints: with --lambda-kp 0 nothing is learned; expected a value above 0")
-    check_pattern(settings.group_by)
-    if settings.split_file:
-        read_split(Path(settings.split_file))
 
 
 def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> RecordingMeta:

@@ -16,7 +16,8 @@ from pipeline.model.infer import pick_device
 from pipeline.setting_texts import parse_list
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train import pretrained
-from pipeline.train.data import TrainingData, check_settings, prepare
+from pipeline.train.check_settings import check_settings
+from pipeline.train.data import TrainingData, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
 from pipeline.train.loop import Loop, Say

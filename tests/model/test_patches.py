@@ -19,7 +19,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment
 from pipeline.train.batch import Batch
-from pipeline.train.data import check_settings
+from pipeline.train.check_settings import check_settings
 
 # Its mirror image is itself with left and right exchanged; RMS distance from the middle 1.
 BODY = np.array([[0.0, -1.5], [0.0, 1.1], [-0.5, -0.6], [0.5, -0.6], [-0.8, 0.7], [0.8, 0.7]])

@@ -19,7 +19,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment, draw
 from pipeline.train.batch import Batch
-from pipeline.train.data import check_settings
+from pipeline.train.check_settings import check_settings
 from pipeline.train.losses import heat_loss, total
 
 # Unlike its mirror image and itself turned; RMS distance from the middle 1.
