@@ -17,10 +17,10 @@ from pipeline.train.run_folder import BEST
 from pipeline.train.validate import evaluate
 
 
-def shown(labels: str) -> str:
+def shown(labels: str, seam_BT: torch.Tensor | None = None) -> str:
     """Labels as digits, . unlabelled -> 1 where a bout begins, 0 where none does, . where it is not known."""
     ids = torch.tensor([[-1 if label == "." else int(label) for label in labels]])
-    begins, known = boundaries.targets(ids)
+    begins, known = boundaries.targets(ids, seam_BT)
     assert not (begins & ~known).any()
     return "".join("." if not k else str(int(b)) for b, k in zip(begins[0], known[0], strict=True))
 
@@ -41,6 +41,20 @@ def shown(labels: str) -> str:
 def test_a_begin_is_known_where_labels_tell(labels: str, expected: str) -> None:
     assert shown(labels) == expected
     assert shown(labels + "....")[: len(labels)] == expected  # padding is not labelled
+
+
+@pytest.mark.parametrize(
+    ("labels", "seam", "expected"),
+    [
+        ("000000111111", 6, "...0.....0.."),
+        ("00000000000000", 7, "...00.....00.."),
+        ("000011111111", 2, "..11111000.."),
+        ("000001111111", 4, "....111100.."),
+        ("00000111110000000", 5, "........1111100.."),
+    ],
+)
+def test_where_a_window_is_rolled_nothing_is_known(labels: str, seam: int, expected: str) -> None:
+    assert shown(labels, torch.arange(len(labels))[None] == seam) == expected
 
 
 def test_the_weight_of_begins_is_the_inverse_of_their_share() -> None:
