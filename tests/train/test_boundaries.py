@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.model.trained import load_trained
 from pipeline.train import boundaries, stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
-from pipeline.train.run_folder import BEST
+from pipeline.train.run_folder import BEST, RECORD
 from pipeline.train.validate import evaluate
 
 
@@ -82,3 +83,18 @@ def test_a_trained_head_sees_where_bouts_begin(small_cache: Path, quick, tmp_pat
     logits = np.concatenate(said)
     near, far = logits[begins], logits[known & ~begins]
     assert (near[:, None] > far).mean() > 0.9
+
+
+def test_only_what_learned_begins_of_rolled_windows_is_trained_anew(small_cache: Path, quick, tmp_path: Path) -> None:
+    """Where a record of before there were seams says no version of them."""
+    for changes, stale in (({}, True), ({"aug_roll": 0}, False), ({"lambda_boundary": 0.0}, False)):
+        out = tmp_path / repr(changes)
+        settings = quick(**({"encoder": "none", "lambda_boundary": 0.1, "epochs": 1} | changes))
+        stage.train(settings, cache=small_cache, out=out, say=lambda line: None)
+        record = json.loads((out / RECORD).read_text())
+        del record["parts"]
+        (out / RECORD).write_text(json.dumps(record))
+        said: list[str] = []
+        assert (stage.train(settings, cache=small_cache, out=out, say=said.append).state == "fresh") is not stale
+        why = "[info] changed since the last run: version of the code of --lambda-boundary: 1 -> 2"
+        assert (why in said) is stale
