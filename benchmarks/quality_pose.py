@@ -59,6 +59,7 @@ CHANGES: Mapping[str, Flags | None] = {
     "20 epochs": {"epochs": 20},
     "time stretch": {"aug-stretch": 0.25},
     "mixing of windows": {"aug-mix": 0.3},
+    "half of the windows mirrored": {"aug-hflip": 0.5},
 }
 
 

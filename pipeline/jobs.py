@@ -16,7 +16,7 @@ from pipeline.machine import LOWER, memory_advice
 from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.torchrun import place
 from pipeline.train.followers import Follow
-from pipeline.train.run_folder import RECORD, write_text
+from pipeline.train.run_folder import RECORD, RunRecord, write_text
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 
@@ -97,12 +97,26 @@ def _run_status(cache: Place, run: Path) -> bool:
         say(f"{run}: no run there yet")
         return False
     recordings = made_from(record.settings, clip_cache.open(cache).recordings)
-    differences = record.differences(replace(record, recordings=recordings))
+    differences = record.differences(replace(record, recordings=recordings)) + _encoder_differences(run, record)
     for line in differences:
         say(f"{run} is stale: {line}")
     if not differences:
         say(f"{run} is {'up to date' if record.finished else 'not finished; the same train command goes on'}")
     return record.finished and not differences
+
+
+def _encoder_differences(run: Path, record: RunRecord) -> list[str]:
+    """What has become of the encoder that a run began with; says where it is gone, which alone makes no run stale."""
+    if not (given := record.settings.get("init_from")):
+        return []
+    from pipeline.train import pretrained
+
+    if not (path := pretrained.checkpoint_of(given)).is_file():
+        say(f"{run} began with the encoder of {path}, which is missing: training it anew would need it")
+    try:
+        return record.differences(replace(record, init_from=pretrained.fingerprint_now(given, record)))
+    except pretrained.CheckpointError as error:
+        return [str(error)]
 
 
 def check(

@@ -362,3 +362,8 @@ class TrainSettings:
     def learns_behaviour(self) -> bool:
         """Whether labels are learned from. If not, the model names no behaviour, and no F1 of it means anything."""
         return self.model_type != "keypoints"
+
+    @property
+    def multitask(self) -> bool:
+        """Whether the encoder says where it sees each keypoint, and a head moves these places."""
+        return self.model_type != "action_only"

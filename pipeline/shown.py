@@ -143,7 +143,7 @@ def show_keypoint_error(scores: dict[str, Any]) -> None:
 def show_known(result: Any) -> None:
     """How many of the scored recordings the model knows, where all of a cache are scored."""
     if result.n_known is None:
-        say("[warning] no split.csv beside the model: if it has seen any of the recordings, the scores are too good")
+        say("[warning] nothing tells what the model has seen: if any of these recordings, the scores are too good")
     elif result.n_known:
         say(
             f"[warning] {result.n_known} of the {result.n_recordings} recordings trained this model, chose its epoch "

@@ -26,7 +26,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import pretrained
 from pipeline.train.check_settings import check_settings
-from pipeline.train.data import Part, label_counts
+from pipeline.train.data import Part, common_picture, label_counts
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
@@ -75,7 +75,7 @@ def cross_validate(
     names, counts = _labelled_frames(clips, settings)
     folds = _folds(names, counts, settings, out, n_folds, fold_file)
     splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
-    _check_begun(settings, names)
+    check_begun(settings, clips, begun=(out / FOLDS).exists())
     (out / SPLITS).mkdir(parents=True, exist_ok=True)
     save_folds(folds, out / FOLDS)
     tasks = []
@@ -111,11 +111,20 @@ def _check(settings: TrainSettings, cache: Place, out: Path) -> None:
         raise RunError(f"--out {out}: holds files that are not of a cross-validation; choose an empty or a new folder")
 
 
-def _check_begun(settings: TrainSettings, names: Sequence[str]) -> None:
-    """Raises SettingsError where the encoder that all folds begin with has seen what is tested."""
+def check_begun(settings: TrainSettings, clips: Cache, *, begun: bool) -> None:
+    """Raises CheckpointError where the encoder that all folds begin with does not fit, and SettingsError where it has
+    seen what is tested.
+
+    begun: whether folds may have begun, which do not need it again where it is gone.
+    """
     if not settings.init_from:
         return
-    seen = set(names) & (pretrained.seen_by(pretrained.checkpoint_of(settings.init_from)) or set())
+    path = pretrained.checkpoint_of(settings.init_from)
+    if path.is_file() or not begun:
+        shown = common_picture(clips.recordings, settings.encoder)
+        picture: dict[str, Any] = {"channels": shown.channels, "img_size": shown.geometry.img_size}
+        pretrained.check(settings, **picture, keypoint_names=clips.keypoint_names)
+    seen = {meta.recording for meta in clips.recordings} & (pretrained.seen_by(path) or set())
     if seen:
         raise SettingsError(
             f"--init-from {settings.init_from}: was trained on {len(seen)} recordings that are tested here "

@@ -24,6 +24,9 @@ TIMES = 4
 # Each time is told by so many knots, evenly over those of the training recordings: which of them have passed, softly
 # within a step. A single number would need a very steep weight to tell, say, the end of a scored span.
 KNOTS = 97
+# Raised when a time is told otherwise, so that what was trained before is refused where it was shown one. 1: by single
+# numbers, in checkpoints that name no version; 2: by knots.
+TIME_VERSION = 2
 
 
 class PoseFeaturesError(ValueError):

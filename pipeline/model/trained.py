@@ -13,6 +13,7 @@ import torch
 from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.model.network import Network, NetworkConfig
+from pipeline.model.pose_branch import TIME_VERSION
 
 if TYPE_CHECKING:
     from pipeline.model.ensemble import Ensemble
@@ -58,6 +59,7 @@ class Trained:
             "preprocess": self.preprocess,
             "train": self.train,
             "decision": None if self.decision is None else self.decision.as_dict(),
+            "time_version": TIME_VERSION,
         }
 
 
@@ -65,6 +67,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
     """The model that a checkpoint holds, ready to predict. Raises CheckpointError."""
     content = checkpoint.load(path, device)
     try:
+        _check_time(path, content)
         config = content["network_config"]
         config["keypoint_names"] = tuple(config["keypoint_names"])
         network = Network(NetworkConfig(**config)).to(device)
@@ -79,6 +82,21 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
             content["train"],
             None if content["decision"] is None else Decision(**content["decision"]),
         )
+    except checkpoint.CheckpointError:
+        raise
     except Exception as error:  # of values that are damaged, or not those of a model
         first_line = (str(error).splitlines() or [""])[0]
         raise checkpoint.CheckpointError(f"{path}: holds no whole model ({first_line[:120]}); train again") from None
+
+
+def _check_time(path: Path, content: dict[str, Any]) -> None:
+    """Raises CheckpointError where the network was shown the time otherwise than it would be now."""
+    if (shown := content["network_config"].get("time_input", "none")) == "none":
+        return
+    by_knots = "pose.knots_WN" in content["weights"]
+    wrote = content.get("time_version", 2 if by_knots else 1)
+    if wrote != TIME_VERSION:
+        raise checkpoint.CheckpointError(
+            f"{path}: was trained with --time-input {shown} by another version of this software, which told the "
+            f"network the time differently (version {wrote} of the time input, {TIME_VERSION} here); train it again"
+        )

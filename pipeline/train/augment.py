@@ -36,7 +36,9 @@ class Augmented:
     points, and are what the keypoint head learns.
     Coordinates are 0 where invisible. view_moved (B,4): how each sample's view is moved (see `View.moved`), None where
     all of a frame is seen as it is. own_share (B,T): of its own features and loss in each frame, where samples are
-    mixed (see `mixing`), 1 where it or its partner is padding; None where none is. The rest as in Batch.
+    mixed (see `mixing`), 1 where it or its partner is padding; None where none is. seam (B,T) bool: frames before which
+    another is shown than the one that they follow, as where a window is rolled; None where there is none. The rest as
+    in Batch.
     """
 
     frames: torch.Tensor | None
@@ -50,6 +52,7 @@ class Augmented:
     view_moved: torch.Tensor | None = None
     xy_motion: torch.Tensor | None = None
     own_share: torch.Tensor | None = None
+    seam: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def augment(
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
     when = None if batch.when is None else batch.when.clone()
     jitter, shift, lost = torch.zeros_like(xy), torch.zeros_like(xy), torch.zeros_like(visible)
+    seam = torch.zeros_like(batch.valid) if settings.aug_roll else None  # all else leaves the frames in order
     for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
         order = torch.from_numpy(drawn.order).to(xy.device)
         shown = exchanged(groups, K, drawn.animals)
@@ -112,6 +116,8 @@ def augment(
         labels[b, :n] = batch.labels[b, order]
         if when is not None and batch.when is not None:
             when[b, :n] = batch.when[b, order]
+        if seam is not None:
+            seam[b, 1:n] = order.diff() != 1
         jitter[b, :n] = torch.from_numpy(drawn.jitter).to(xy.device)
         shift[b, :n] = torch.from_numpy(drawn.shift).to(xy.device)
         lost[b, :n] = torch.from_numpy(drawn.lost).to(xy.device)
@@ -127,8 +133,9 @@ def augment(
     view_moved = torch.tensor(moved, device=xy.device) if _moves_view(settings) else None
     own_share = _own_share(batch.valid, settings.aug_mix, seeds)
     return Augmented(
-        frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion, own_share
-    )
+        frames, xy_input, xy_target, visible_input, visible, labels, batch.valid, when, view_moved, xy_motion,
+        own_share, seam,
+    )  # fmt: skip
 
 
 def _moves_view(settings: TrainSettings) -> bool:

@@ -14,24 +14,36 @@ from cache.clip import UNLABELLED
 REACH = 2
 
 
-def targets(labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def targets(labels_BT: torch.Tensor, seam_BT: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Where bouts begin, and where that is known, (B,T) bool each.
 
     A bout begins where two labelled frames in a row have different classes. Within REACH of one it is known that it
     does; that none does is known where there are labels on both sides of all of these frames, so not beside unlabelled
     frames, nor at the ends of a window. Unlabelled frames have no target.
+    seam (B,T) bool: frames that do not follow the one before them; what is begun on one side says nothing of the other.
     """
     labelled_BT = labels_BT != UNLABELLED
     # Of each frame and the one before it; of the first there is none.
     both_BT = F.pad(labelled_BT[:, 1:] & labelled_BT[:, :-1], (1, 0), value=False)
+    seam_BT = torch.zeros_like(both_BT) if seam_BT is None else seam_BT
+    both_BT = both_BT & ~seam_BT
     begins_BT = F.pad(labels_BT[:, 1:] != labels_BT[:, :-1], (1, 0), value=False) & both_BT
-    near_BT = _any_near(begins_BT, beyond=False) & labelled_BT
-    return near_BT, (near_BT | ~_any_near(~both_BT, beyond=True)) & labelled_BT
+    near_BT = _spread(begins_BT, seam_BT) & labelled_BT
+    return near_BT, (near_BT | ~_any_near(~both_BT)) & labelled_BT
 
 
-def _any_near(x_BT: torch.Tensor, *, beyond: bool) -> torch.Tensor:
-    """Whether any of the frames within REACH is true. beyond: what those before the first and after the last are."""
-    padded_B1T = F.pad(x_BT, (REACH, REACH), value=beyond).float()[:, None]
+def _spread(x_BT: torch.Tensor, seam_BT: torch.Tensor) -> torch.Tensor:
+    """Whether any of the frames within REACH is true, of those that no seam lies before."""
+    for _ in range(REACH):
+        from_before_BT = F.pad(x_BT[:, :-1], (1, 0), value=False) & ~seam_BT
+        from_after_BT = F.pad((x_BT & ~seam_BT)[:, 1:], (0, 1), value=False)
+        x_BT = x_BT | from_before_BT | from_after_BT
+    return x_BT
+
+
+def _any_near(x_BT: torch.Tensor) -> torch.Tensor:
+    """Whether any of the frames within REACH is true, as those before the first and after the last are."""
+    padded_B1T = F.pad(x_BT, (REACH, REACH), value=True).float()[:, None]
     return F.max_pool1d(padded_B1T, 2 * REACH + 1, 1)[:, 0] > 0
 
 

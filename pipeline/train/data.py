@@ -85,7 +85,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
 
     Raises SettingsError, SplitError or CacheError where the cache cannot be trained on as asked.
     """
-    shown = _common_picture(cache.recordings, settings.encoder)
+    shown = common_picture(cache.recordings, settings.encoder)
     check_settings(settings, cache.class_names)
     merge = make_merge(cache.class_names, settings.merge)
     whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
@@ -145,7 +145,7 @@ def keep_frames(data: TrainingData, wanted: Keep, device: torch.device, say: Cal
     return dataclasses.replace(data, train=train, train_sample=sample, val=val)
 
 
-def _common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> RecordingMeta:
+def common_picture(recordings: Sequence[RecordingMeta], encoder: str) -> RecordingMeta:
     """A recording that stands for all; raises CacheError where frames are missing or of several sizes."""
     if not recordings:
         raise CacheError("the cache has no clips; see skipped.csv in it for the reasons")
@@ -276,7 +276,7 @@ def _network_config(
         refine_stages=settings.refine_stages,
         dropout=settings.dropout,
         head_dropout=settings.head_dropout,
-        multitask=settings.model_type != "action_only",
+        multitask=settings.multitask,
         boundary=settings.lambda_boundary > 0 and settings.learns_behaviour,
     )
 

@@ -74,6 +74,7 @@ class Loop:
         self.network.fit(tracks, [clip.when for clip in data.train.data])
         if begins_with:
             pretrained.take_over(begins_with, self.network)
+        self.seen = pretrained.seen_with(data.split, begins_with)
         if not settings.learns_behaviour:  # no loss reaches these
             self.network.action.requires_grad_(False)
             self.network.refinements.requires_grad_(False)
@@ -206,7 +207,7 @@ class Loop:
             return
         path = self.out / BEST
         content = self._trained(network).as_dict()
-        checkpoint.save(path, content | {"epoch": epoch + 1, "scores": scores.as_dict()})
+        checkpoint.save(path, content | self._seen() | {"epoch": epoch + 1, "scores": scores.as_dict()})
         by = f"macro F1 {scores.macro_f1:.4f}"
         if not self.settings.learns_behaviour:
             by = f"keypoint MAE {scores.keypoint_mae_norm:.4f}"
@@ -223,7 +224,11 @@ class Loop:
             "stopping": self.stopping.state_dict(),
             "history": self.history,
         }
-        checkpoint.save(self.out / LAST, self._trained(self.network).as_dict() | {"loop": state})
+        checkpoint.save(self.out / LAST, self._trained(self.network).as_dict() | self._seen() | {"loop": state})
+
+    def _seen(self) -> dict[str, Any]:
+        """For a checkpoint: what it has seen stays known where the run that it began with is moved or deleted."""
+        return {pretrained.SEEN: self.seen and self.seen.as_dict()}
 
     def _trained(self, network: Network) -> Trained:
         data = self.data
@@ -233,7 +238,7 @@ class Loop:
         )  # fmt: skip
 
     def load(self) -> None:
-        """Goes on from last.pt."""
+        """Goes on from last.pt, beside which are the run's record and split."""
         content = checkpoint.load(self.out / LAST, self.device)
         state = content["loop"]
         self.network.load_state_dict(content["weights"])
@@ -243,6 +248,7 @@ class Loop:
         self.plateau.load_state_dict(state["plateau"])
         self.stopping.load_state_dict(state["stopping"])
         self.history = state["history"]
+        self.seen = pretrained.lineage(self.out / LAST)
         self.say(f"[info] goes on after epoch {len(self.history)}")
 
 

@@ -67,7 +67,7 @@ def total(
     gamma, smoothing = settings.focal_gamma, settings.label_smoothing
     xy_seen, seen = _seen_by(output.view, target.xy_target, target.visible)
     told = _told(target)
-    begun = _begun(told) if output.boundary_BT is not None else []
+    begun = _begun(told, target.seam) if output.boundary_BT is not None else []
     known = _sum([weight for _, weight in begun]) if begun else torch.zeros_like(target.valid)
     labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
     weights = (labelled, _pairs(target.valid), target.visible, seen, known)
@@ -123,9 +123,15 @@ def _told(target: Augmented) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     return [(target.labels, target.own_share), (partners(target.labels), 1 - target.own_share)]
 
 
-def _begun(told: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of labels as `_told` gives them: where bouts begin, and the weight (B,T) of that in each frame, 0: not known."""
-    found = [(*boundaries.targets(labels), share) for labels, share in told]
+def _begun(
+    told: Sequence[tuple[torch.Tensor, torch.Tensor | None]], seam: torch.Tensor | None
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of labels as `_told` gives them: where bouts begin, and the weight (B,T) of that in each frame, 0: not known.
+
+    seam: of the samples themselves, see `Augmented`.
+    """
+    seams = [None, None] if seam is None else [seam, partners(seam)]
+    found = [(*boundaries.targets(labels, of_one), share) for (labels, share), of_one in zip(told, seams, strict=False)]
     return [(begins, known.float() if share is None else known * share) for begins, known, share in found]
 
 

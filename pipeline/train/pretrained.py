@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from cache import fingerprint
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.network import Network
-from pipeline.train.run_folder import BEST, SPLIT, read_record
+from pipeline.settings import TrainSettings
+from pipeline.train.run_folder import BEST, SPLIT, RunRecord, read_record
 from pipeline.train.split import Split, read_split, some
 
 _PREFIX = "encoder."  # of its weights in those of a network
 _PATCHES = "patches.encoder."  # of those of what sees the patches
+# Settings that an encoder must have been made with to fit.
+SHAPED_BY = frozenset({"encoder", "encoder_width", "view", "view_size", "view_span", "model_type"})
+# Of a network's configuration: what shapes its encoder, or what that sees.
+_TAKEN = (
+    "encoder", "encoder_width", "channels", "img_size", "view", "view_size", "view_span", "multitask", "keypoint_names",
+)  # fmt: skip
+_OF_PATCHES = ("patch_size", "patch_span", "patch_keypoints")
+# Begins the fingerprint of an encoder; one without is of a whole file, as runs of before have it.
+_OF_ENCODER = "encoder:"
+SEEN = "seen"  # of a checkpoint's content: see `Seen`
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Recordings, sorted, that a model's weights were trained on, and those whose scores chose the epoch.
+
+    Those of the encoder that it began with are among them, and of what that one began with.
+    """
+
+    trained_on: tuple[str, ...]
+    chosen_by: tuple[str, ...]
+
+    def __or__(self, other: Seen) -> Seen:
+        both = ({*mine, *theirs} for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
+        return Seen(*(tuple(sorted(names)) for names in both))
+
+    def as_dict(self) -> dict[str, tuple[str, ...]]:
+        """Plain values, for a checkpoint."""
+        return dataclasses.asdict(self)
 
 
 def checkpoint_of(given: str) -> Path:
@@ -23,16 +60,20 @@ def checkpoint_of(given: str) -> Path:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network's configuration and the weights of its encoder. Raises CheckpointError."""
+    """The network's configuration, and the weights of its encoder and of what sees its patches."""
     try:
         content = checkpoint.load(path)
     except CheckpointError as error:
         raise CheckpointError(f"--init-from: {error}") from None
     config, weights = content.get("network_config", {}), content.get("weights", {})
-    found = {name.removeprefix(_PREFIX): w for name, w in weights.items() if name.startswith(_PREFIX)}
-    if not found:
+    taken = {name: weight for name, weight in weights.items() if name.startswith((_PREFIX, _PATCHES))}
+    if not _of(taken, _PREFIX):
         raise CheckpointError(f"--init-from {path}: its model looks at no frames, so it has no encoder to begin with")
-    return config, found
+    return config, taken
+
+
+def _of(weights: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def take_over(path: Path, network: Network) -> None:
@@ -41,48 +82,101 @@ def take_over(path: Path, network: Network) -> None:
     The rest of the network stays as it is: what moves the keypoints from where they are seen goes by features in time.
     """
     config, weights = read(path)
-    if differences := _differences(config, vars(network.config)):
-        raise CheckpointError(f"--init-from {path}: its encoder does not fit; {'; '.join(differences)}")
+    _check_fit(path, config, vars(network.config))
     assert network.encoder is not None
     try:
-        network.encoder.load_state_dict(weights)
+        network.encoder.load_state_dict(_of(weights, _PREFIX))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"--init-from {path}: its encoder does not fit: {reason}") from None
-    _take_over_patches(path, network)
+    # What sees the patches too, where both look at the same ones; it stays as it is where they do not.
+    if network.patches and all(config.get(name) == getattr(network.config, name) for name in _OF_PATCHES):
+        network.patches.encoder.load_state_dict(_of(weights, _PATCHES))
 
 
-def _take_over_patches(path: Path, network: Network) -> None:
-    """What sees the patches too, where both networks look at the same ones; it stays as it is where they do not."""
-    if network.patches is None:
-        return
-    content = checkpoint.load(path)
-    alike = ("patch_size", "patch_span", "patch_keypoints")
-    if any(content["network_config"].get(name) != getattr(network.config, name) for name in alike):
-        return
-    found = {name.removeprefix(_PATCHES): w for name, w in content["weights"].items() if name.startswith(_PATCHES)}
-    network.patches.encoder.load_state_dict(found)
+def check(
+    settings: TrainSettings, *, channels: int, img_size: int, keypoint_names: tuple[str, ...] | None = None
+) -> None:
+    """Raises CheckpointError where what --init-from names is missing, damaged or does not fit what a run will have.
+
+    channels, img_size: of the frames. keypoint_names: None where these are not known yet.
+    """
+    ours = dataclasses.asdict(settings) | {"channels": channels, "img_size": img_size, "multitask": settings.multitask}
+    if keypoint_names is not None:
+        ours["keypoint_names"] = keypoint_names
+    path = checkpoint_of(settings.init_from)
+    _check_fit(path, read(path)[0], ours)
+
+
+def fingerprint_of(path: Path) -> str:
+    """Of the encoder that a checkpoint holds: its weights, and what it was made with. Raises CheckpointError."""
+    config, weights = read(path)
+    names = (*_TAKEN, *(_OF_PATCHES if config.get("patch_size") else ()))
+    taken = {name: config[name] for name in names if name in config}
+    digest = hashlib.blake2b(json.dumps(taken, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(weights):
+        weight = weights[name].contiguous()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.reshape(-1).view(torch.uint8).numpy())
+    return _OF_ENCODER + digest.hexdigest()
+
+
+def fingerprint_now(given: str, former: RunRecord | None) -> str:
+    """RunRecord.init_from of a run that begins with what --init-from names. Raises CheckpointError.
+
+    former: of the run that is in its folder. A run that has begun does not need the file again, so where this is gone
+    it is what it was; and where it is of a whole file, as it was before, that still counts while the file is the same.
+    """
+    if not given:
+        return ""
+    was = former.init_from if former and former.settings.get("init_from") == given else ""
+    path = checkpoint_of(given)
+    if not path.is_file():
+        return was
+    if was and not was.startswith(_OF_ENCODER) and was == fingerprint.of_file(path):
+        return was
+    return fingerprint_of(path)
 
 
 def seen_by(path: Path, *, chosen_by: bool = True) -> set[str] | None:
-    """The recordings that a checkpoint was trained on, and those that it began with; None where no split tells.
+    """The recordings that a checkpoint was trained on, and those that it began with; None where that is not known.
 
-    chosen_by: those too that its epoch was chosen by. Raises SplitError and RunError for a damaged split or record.
+    chosen_by: those too that its epoch was chosen by. Raises CheckpointError, and SplitError and RunError for a damaged
+    split or record.
     """
-    seen: set[str] = set()
-    done: set[Path] = set()
-    while path not in done:
-        if not (path.parent / SPLIT).is_file():
-            return None
-        split = read_split(path.parent / SPLIT)
-        seen |= {*split.train, *(split.val if chosen_by else ())}
-        record = read_record(path.parent)
-        given = record.settings.get("init_from") if record else ""
-        if not given:
-            break
-        done.add(path)
-        path = checkpoint_of(given)
-    return seen
+    seen = lineage(path)
+    return None if seen is None else {*seen.trained_on, *(seen.chosen_by if chosen_by else ())}
+
+
+def lineage(path: Path, dependents: Set[Path] = frozenset()) -> Seen | None:
+    """What a checkpoint says that it has seen; of one that does not, what the files beside it say: None without these.
+
+    dependents: checkpoints that began with this one.
+    """
+    content = checkpoint.load(path) if path.is_file() else {}
+    if SEEN in content:
+        return Seen(**content[SEEN]) if content[SEEN] else None
+    if not (path.parent / SPLIT).is_file():
+        return None
+    record = read_record(path.parent)
+    given = record.settings.get("init_from") if record else ""
+    begun = checkpoint_of(given) if given else None
+    if begun in dependents:
+        begun = None
+    return _seen(read_split(path.parent / SPLIT), begun, {*dependents, path})
+
+
+def seen_with(split: Split, begins_with: Path | None) -> Seen | None:
+    """What a run has seen that begins with the encoder of a checkpoint; None where it is not known of that."""
+    return _seen(split, begins_with, frozenset())
+
+
+def _seen(split: Split, begins_with: Path | None, dependents: Set[Path]) -> Seen | None:
+    own = Seen(split.train, split.val)
+    if begins_with is None:
+        return own
+    before = lineage(begins_with, dependents)
+    return None if before is None else own | before
 
 
 def say_begun(path: Path, split: Split, say: Callable[[str], None]) -> None:
@@ -90,7 +184,7 @@ def say_begun(path: Path, split: Split, say: Callable[[str], None]) -> None:
     say(f"[info] begins with the encoder of {path}")
     trained_on = seen_by(path, chosen_by=False)
     if trained_on is None:
-        say("[warning] --init-from: no split.csv tells what its encoder was trained on, so scores may be too good")
+        say("[warning] --init-from: nothing tells what its encoder was trained on, so scores may be too good")
     elif seen := {*split.val, *split.test} & trained_on:
         say(
             f"[warning] --init-from: its encoder was trained on {len(seen)} recordings that are held out here "
@@ -99,8 +193,15 @@ def say_begun(path: Path, split: Split, say: Callable[[str], None]) -> None:
         )
 
 
+def _check_fit(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where `_differences` finds any."""
+    if differences := _differences(theirs, ours):
+        raise CheckpointError(f"--init-from {path}: its encoder does not fit; {'; '.join(differences)}")
+
+
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """What shapes an encoder, or what it sees, and is not the same; a line each. theirs, ours: of a NetworkConfig."""
+    """What shapes an encoder, or what it sees, and is not the same; a line each. theirs, ours: of a NetworkConfig, ours
+    maybe without keypoint_names."""
     said = {
         "encoder": "--encoder",
         "encoder_width": "--encoder-width",
@@ -117,7 +218,7 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
     if bool(theirs.get("multitask")) != ours["multitask"]:
         places = {True: "places keypoints", False: "places none (--model-type action_only; --lambda-kp 0 trains alike)"}
         lines.append(f"it {places[bool(theirs.get('multitask'))]}, this one {places[ours['multitask']]}")
-    elif ours["multitask"] and tuple(theirs["keypoint_names"]) != ours["keypoint_names"]:
+    elif ours["multitask"] and "keypoint_names" in ours and tuple(theirs["keypoint_names"]) != ours["keypoint_names"]:
         there, here = (", ".join(config["keypoint_names"]) for config in (theirs, ours))
         lines.append(f"keypoints: {there} there, {here} here")
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class RunRecord:
     """What a run is made from. recordings: name -> fingerprints of frames, keypoints and labels.
 
     split_file: fingerprint of what the file holds that --split-file names, empty without one. init_from: likewise of
-    the checkpoint that --init-from names.
+    the encoder that --init-from names (see `pretrained.fingerprint_now`). parts: version of the code of what only these
+    settings use, 1 where it is not named.
     """
 
     settings: dict[str, Any]
@@ -46,6 +47,7 @@ class RunRecord:
     split_file: str = ""
     init_from: str = ""
     finished: bool = False
+    parts: dict[str, int] = field(default_factory=dict)
 
     def differences(self, other: RunRecord) -> list[str]:
         """What `other` was made from that this was not, one line each; empty: the same result would come out."""
@@ -58,9 +60,13 @@ class RunRecord:
         if self.split_file != other.split_file and self.settings.get("split_file") == other.settings.get("split_file"):
             lines.append("what the split file holds")
         if self.init_from != other.init_from and self.settings.get("init_from") == other.settings.get("init_from"):
-            lines.append("the weights that --init-from names")
+            lines.append("the encoder that --init-from names")
         if self.code != other.code:
             lines.append(f"version of the training code: {self.code} -> {other.code}")
+        for part in sorted(self.parts.keys() | other.parts.keys()):
+            old, new = self.parts.get(part, 1), other.parts.get(part, 1)
+            if old != new:
+                lines.append(f"version of the code of --{part}: {old} -> {new}")
         return lines
 
 
@@ -135,7 +141,7 @@ def check_folder(out: Path, settings: dict[str, Any], *, cache: Place, resume: b
         former = read_record(out)
         if former is None:
             raise RunError(f"--resume: there is no run in {out}")
-        _refuse_others(out, former.differences(replace(former, settings=settings)))
+        refuse_others(out, former.differences(replace(former, settings=settings)))
 
 
 def check_apart(out: Path, cache: Place) -> None:
@@ -174,7 +180,7 @@ def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Cal
         return False
     differences = former.differences(record)
     if resume:
-        _refuse_others(out, differences)
+        refuse_others(out, differences)
         if not (out / LAST).exists():
             raise RunError(f"--resume: {out} holds no finished epoch; leave --resume out to start")
         _say_other_course(former.settings, record.settings, say)
@@ -187,7 +193,8 @@ def goes_on(out: Path, record: RunRecord, *, resume: bool, force: bool, say: Cal
     return False
 
 
-def _refuse_others(out: Path, differences: list[str]) -> None:
+def refuse_others(out: Path, differences: list[str]) -> None:
+    """Raises RunError where --resume would go on with a run of something else."""
     other = [line for line in differences if line.split(":")[0] not in LENGTH_SETTINGS]
     if other:
         raise RunError(f"--resume: {out} was made from something else: {'; '.join(other)}")

@@ -34,6 +34,7 @@ from pipeline.train.run_folder import (
     is_up_to_date,
     made_from,
     read_record,
+    refuse_others,
     would_go_on,
     write_record,
 )
@@ -41,6 +42,9 @@ from pipeline.train.split import Split, read_split, save_split
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
 TRAIN_VERSION = 4
+# The same of what only runs with a setting use: the others are not trained anew.
+# 2: where a window is rolled no begin of a bout is learned.
+BOUNDARY_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,9 @@ def train(
         ranks.first(lambda: check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force))
         ranks.first(lambda: check_follow(follow))
         clips = ranks.each(lambda: clip_cache.open(cache))
-        record = ranks.first(lambda: _record(settings, clips, out))
+        record = ranks.first(lambda: _record(settings, _recordings(settings, clips), out))
         if ranks.size > 1:
-            ranks.each(lambda: _check_same(record, _record(settings, clips, out)))
+            ranks.each(lambda: _check_same(record, _record(settings, _recordings(settings, clips), out)))
         if not force and ranks.first(lambda: is_up_to_date(out, record)):
             say(f"[info] {out} is up to date (--force trains anew)")
             return ranks.first(lambda: _outcome("fresh", out))
@@ -159,32 +163,46 @@ def check(
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
     check_follow(follow)
     check_settings(settings, parse_list(preprocess.classes, "classes"))
-    if settings.init_from and not (out / LAST).exists():
-        pretrained.read(pretrained.checkpoint_of(settings.init_from))
+    if settings.init_from:
+        _check_begun(settings, preprocess, out, resume=resume, force=force)
     pick_device(settings.device)
     side = preprocess.img_size if settings.view == "full" else settings.view_size
     make_encoder(settings.encoder, preprocess.channels, settings.encoder_width, 0, side)
 
 
-def _record(settings: TrainSettings, clips: clip_cache.Cache, out: Path) -> RunRecord:
-    split_file, values = Path(settings.split_file), dataclasses.asdict(settings)
+def _check_begun(
+    settings: TrainSettings, preprocess: PreprocessSettings, out: Path, *, resume: bool, force: bool
+) -> None:
+    """Raises CheckpointError for an encoder that is needed and does not fit, RunError where --resume has another."""
+    begun = False
+    if former := None if force else read_record(out):
+        record = _record(settings, former.recordings, out)  # as if preprocess changed none
+        if resume:
+            refuse_others(out, former.differences(record))
+        begun = would_go_on(out, record, resume=resume, force=False) or is_up_to_date(out, record)
+    # Of a run that has begun too, while it is there: other frames make another run, which would need it.
+    if not begun or pretrained.checkpoint_of(settings.init_from).is_file():
+        pretrained.check(settings, channels=preprocess.channels, img_size=preprocess.img_size)
+
+
+def _recordings(settings: TrainSettings, clips: clip_cache.Cache) -> dict[str, dict[str, str]]:
+    return made_from(dataclasses.asdict(settings), clips.recordings)
+
+
+def _record(settings: TrainSettings, recordings: dict[str, dict[str, str]], out: Path) -> RunRecord:
+    split_file = Path(settings.split_file)
     return RunRecord(
-        settings=values,
-        recordings=made_from(values, clips.recordings),
-        init_from=_init_from(settings.init_from, out),
+        settings=dataclasses.asdict(settings),
+        recordings=recordings,
+        init_from=pretrained.fingerprint_now(settings.init_from, read_record(out)),
         code=TRAIN_VERSION,
         split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
+        parts={"lambda-boundary": BOUNDARY_VERSION} if _learns_rolled_begins(settings) else {},
     )
 
 
-def _init_from(given: str, out: Path) -> str:
-    """The fingerprint of the checkpoint that --init-from names. A run that has begun does not need it again."""
-    if not given:
-        return ""
-    if (path := pretrained.checkpoint_of(given)).is_file():
-        return fingerprint.of_file(path)
-    former = read_record(out)
-    return former.init_from if former and former.settings.get("init_from") == given else ""
+def _learns_rolled_begins(settings: TrainSettings) -> bool:
+    return settings.lambda_boundary > 0 and settings.aug_roll > 0 and settings.learns_behaviour
 
 
 def _outcome(state: str, out: Path) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ import cache as clip_cache
 from cache import Place
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
-from pipeline.cross_validation.stage import cross_validate
+from pipeline.cross_validation.stage import check_begun, cross_validate
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_given import checked
+from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
 from pipeline.tuning.search import Range, Search
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 STUDY, BEST = "study.db", "best.toml"
 # A trial that goes on with what an interrupted one left has another number, and its folder.
 _FOLDER = "folder"
-_RECORDINGS = "recordings"
+_RECORDINGS, _ENCODERS = "recordings", "encoders"
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,20 @@ def tune(
     """Until n_trials are finished, those of former calls among them; all finished trials, the best first.
 
     settings: what is not searched. Writes OUT/study.db, OUT/trial-<n> and, once a trial has a score, OUT/best.toml.
-    Raises SettingsError without Optuna, RunError for a folder of something else, and what cross_validate does.
+    Raises SettingsError without Optuna, RunError for a folder of something else, CheckpointError where an encoder of
+    --init-from fits not all that is searched, and what cross_validate does.
     """
     optuna = _optuna()
     check_follow(follow)
     progress = progress or Bar()
     if holds_files(out) and not (out / STUDY).exists():
         raise RunError(f"--out {out}: holds files that are not of a tuning; choose an empty or a new folder")
+    encoders = _encoders(settings, search, cache, begun=(out / STUDY).exists())
     out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name="tune", storage=f"sqlite:///{(out / STUDY).resolve()}", direction="maximize", load_if_exists=True
     )
-    _check_same(study, settings, search, n_folds, cache)
+    _check_same(study, settings, search, n_folds, cache, encoders)
     _take_up(study)
     progress.found_done("trials", len(_finished(study)), n_trials)
     while len(_finished(study)) < n_trials:
@@ -109,21 +113,49 @@ def _optuna() -> Any:
     return optuna
 
 
-def _check_same(study: optuna.Study, settings: TrainSettings, search: Search, n_folds: int, cache: Place) -> None:
-    """Scores of other settings, folds, ranges or recordings are not to be compared. Raises RunError."""
+def _encoders(settings: TrainSettings, search: Search, cache: Place, *, begun: bool) -> dict[str, str]:
+    """Fingerprints of the encoders that trials begin with, by what --init-from names, but for those that are gone.
+
+    Raises what `check_begun` does, of all that the search may try together.
+    """
+    names = [name for name in search if name == "init_from" or name in pretrained.SHAPED_BY]
+    clips = clip_cache.open(cache)
+    found = {}
+    for values in itertools.product(*(_values(search[name]) for name in names)):
+        tried = dataclasses.replace(settings, **dict(zip(names, values, strict=True)))
+        check_begun(tried, clips, begun=begun)
+        if tried.init_from and (path := pretrained.checkpoint_of(tried.init_from)).is_file():
+            found[tried.init_from] = pretrained.fingerprint_of(path)
+    return found
+
+
+def _values(entry: Range | tuple[Any, ...]) -> tuple[Any, ...]:
+    """All choices, or the two ends of a range."""
+    return (entry.low, entry.high) if isinstance(entry, Range) else entry
+
+
+def _check_same(
+    study: optuna.Study,
+    settings: TrainSettings,
+    search: Search,
+    n_folds: int,
+    cache: Place,
+    encoders: dict[str, str],
+) -> None:
+    """Scores of other settings, folds, ranges, encoders or recordings are not to be compared. Raises RunError."""
     base = {
         name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACE_SETTINGS | {*search}
     }
     space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
     given = {"settings": base, "search": space, "folds": n_folds, _RECORDINGS: _recordings(cache)}
+    given[_ENCODERS] = study.user_attrs.get(_ENCODERS, {}) | encoders
+    why = {
+        _RECORDINGS: f"{cache} is not what the study's trials were scored on: recordings came, went or changed",
+        _ENCODERS: "the encoder that --init-from names is not the one that the study's trials began with",
+    }
     for name, value in json.loads(json.dumps(given)).items():
-        if study.user_attrs.get(name, value) != value:
-            raise RunError(
-                f"{cache} is not what the study's trials were scored on: recordings came, went or changed; use another "
-                "--out"
-                if name == _RECORDINGS
-                else f"the study was made with other {name}: {study.user_attrs[name]}; use another --out"
-            )
+        if (former := study.user_attrs.get(name, value)) != value:
+            raise RunError(f"{why.get(name, f'the study was made with other {name}: {former}')}; use another --out")
         study.set_user_attr(name, value)
 
 

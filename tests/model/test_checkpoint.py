@@ -11,6 +11,7 @@ import torch
 
 from pipeline.model import checkpoint
 from pipeline.model.trained import load_trained
+from predict_lab import write_model
 
 
 class Hostile:
@@ -65,6 +66,29 @@ def test_other_files_are_refused(tmp_path: Path, content: object, message: str) 
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(checkpoint.CheckpointError, match=message):
         checkpoint.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("time_input", ["clip", "stimulus", "entry", "none"])
+def test_a_model_that_was_shown_the_time_otherwise_is_refused_by_that(tmp_path: Path, time_input: str) -> None:
+    path = write_model(tmp_path / "a.pt", time_input=time_input)
+    load_trained(path)
+    content = checkpoint.load(path)
+    del content["time_version"]
+    checkpoint.save(path, content)
+    load_trained(path)  # by knots, before checkpoints told
+    content["weights"].pop("pose.knots_WN", None)  # by single numbers, before that
+    for wrote in (content, content | {"time_version": 3}):
+        checkpoint.save(path, wrote)
+        if time_input == "none":
+            load_trained(path)
+            continue
+        with pytest.raises(checkpoint.CheckpointError) as caught:
+            load_trained(path)
+        assert str(caught.value) == (
+            f"{path}: was trained with --time-input {time_input} by another version of this software, which told the "
+            f"network the time differently (version {wrote.get('time_version', 1)} of the time input, 2 here); train "
+            "it again"
+        )
 
 
 def test_a_checkpoint_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -163,6 +163,10 @@ def test_recordings_that_the_model_knows_are_counted(runs: list[Path], small_cac
         write_recording(cache, "another", [small_clip(0)])
     assert evaluate(runs, cache=tmp_path / "new", on="all").n_known == 0
     (tmp_path / "alone.pt").write_bytes((runs[0] / BEST).read_bytes())
+    assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known == n
+    content = checkpoint.load(runs[0] / BEST)
+    del content["seen"]  # as checkpoints were before
+    checkpoint.save(tmp_path / "alone.pt", content)
     assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known is None
 
 

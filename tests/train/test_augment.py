@@ -110,6 +110,17 @@ def test_roll_moves_frames_keypoints_visibility_and_labels_together_within_the_v
     assert 0.05 * len(SEEDS) < rolled < 0.4 * len(SEEDS)
 
 
+def test_roll_marks_the_frame_before_which_another_is_shown() -> None:
+    batch, rolled = make(B=len(SEEDS), pad=5), 0
+    seen = augment(batch, replace(OFF, aug_roll=5, aug_stretch=0.2), SEEDS, PAIRS)
+    assert augment(batch, replace(OFF, aug_stretch=0.2), SEEDS, PAIRS).seam is None
+    for seam, labels, valid in zip(seen.seam, seen.labels, seen.valid, strict=True):
+        back = labels.diff(prepend=labels[:1]) < 0  # these numbers only grow, but where the last are put first
+        assert torch.equal(seam, back & valid)
+        rolled += int(seam.sum())
+    assert 0.05 * len(SEEDS) < rolled < 0.4 * len(SEEDS)
+
+
 def test_roll_moves_the_pose_features() -> None:
     batch = make()
     seed = next(s for s in SEEDS if draw(replace(OFF, aug_roll=5), 40, 6, s).order[0] != 0)
@@ -288,7 +299,7 @@ def test_jitter_leaves_the_speeds_that_motion_features_are_made_of() -> None:
         ({"aug_contrast": 0.4}, {"frames"}),
         ({"aug_temporal_drop": 0.3}, {"frames"}),
         ({"aug_noise_std": 0.1}, {"frames"}),
-        ({"aug_roll": 12}, INPUT | {"frames", "xy_target", "visible", "labels", "when"}),
+        ({"aug_roll": 12}, INPUT | {"frames", "xy_target", "visible", "labels", "when", "seam"}),
         ({"aug_swap": 1.0}, INPUT | {"xy_target", "visible"}),
         ({"aug_kp_drop": 0.2}, INPUT),
         ({"aug_hflip": 1.0}, INPUT | {"frames", "xy_target", "visible"}),

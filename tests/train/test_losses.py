@@ -283,6 +283,26 @@ def test_boundaries_of_a_mixture_are_those_of_both_by_their_shares() -> None:
     assert found.boundary.item() == pytest.approx(summed / divisor, rel=1e-4)
 
 
+@pytest.mark.parametrize("share", [None, 0.7])
+def test_where_a_window_is_rolled_no_begin_is_learned(share: float | None) -> None:
+    """The first sample's seam lies between two classes; a partner's boundaries know it too."""
+    labels = torch.zeros(2, 30, dtype=torch.long)
+    labels[0, 12:] = 1
+    output, target = sample(labels)
+    target = replace(target, own_share=None if share is None else torch.full((2, 30), share))
+    settings, slopes = TrainSettings(lambda_boundary=1.0, lambda_smooth=0.0, lambda_kp=0.0), []
+    seam = torch.zeros(2, 30, dtype=torch.bool)
+    seam[0, 12] = True
+    for at in (None, seam):
+        boundary = torch.zeros(2, 30, requires_grad=True)
+        total(replace(output, boundary_BT=boundary), replace(target, seam=at), EVEN, settings).total.backward()
+        slopes.append(boundary.grad)
+    assert (slopes[0][0, 10:15] < 0).all()  # as the begin of a bout
+    assert (slopes[1] >= 0).all()
+    assert ((slopes[1] == 0)[0, 10:15] == (share is None)).all()  # the partner's labels are all known there
+    assert ((slopes[1] != 0)[:, 3:10]).all()
+
+
 def test_shares_of_one_are_as_no_mixing() -> None:
     output, target = sample(example()[1])
     found = total(output, replace(target, own_share=torch.ones(2, 30)), EVEN, TrainSettings())

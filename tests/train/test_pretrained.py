@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import cache as clip_cache
+from cache import fingerprint
 from pipeline import jobs
+from pipeline.cluster import IN_PROCESS
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import cross_validate
 from pipeline.model import checkpoint
@@ -26,7 +28,7 @@ from pipeline.train import pretrained, stage
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, SPLIT, RunError
 from pipeline.train.split import SplitError, read_split
-from tests_support import small_clip, write_recording, write_small_cache
+from tests_support import SIDE, called, small_clip, write_recording, write_small_cache
 
 QUIET = jobs.HowToTrain(False, False, Keep.AUTO, False, Follow(tensorboard=True))
 
@@ -60,6 +62,27 @@ def write_split(path: Path, n: int = 4) -> str:
     rows = [f"mouse_{i},mouse_{i},{'val' if i == n - 1 else 'train'}" for i in range(n)]
     path.write_text("\n".join(["recording,group,part", *rows]) + "\n")
     return str(path)
+
+
+def retrain(path: Path) -> None:
+    """Other weights of the encoder, as of a run that was trained anew."""
+    content = checkpoint.load(path)
+    name = min(encoder_of(content["weights"]))
+    content["weights"][name] += 0.01
+    checkpoint.save(path, content)
+
+
+def forget_seen(path: Path) -> None:
+    """As a checkpoint was before these held what they have seen."""
+    content = checkpoint.load(path)
+    del content["seen"]
+    checkpoint.save(path, content)
+
+
+def check(settings: TrainSettings, out: Path, *, resume: bool = False, force: bool = False, **changes) -> None:
+    """What `pipeline run` looks at before preprocess, which would make frames as those of the small cache."""
+    frames = PreprocessSettings(**({"img_size": SIDE} | changes))
+    stage.check(settings, frames, cache=out.with_name("cache"), out=out, resume=resume, force=force)
 
 
 @pytest.fixture(scope="module")
@@ -231,10 +254,48 @@ def test_what_has_no_encoder_is_refused(small_cache: Path, quick, tmp_path: Path
     with pytest.raises(CheckpointError, match=r"^--init-from: .*nowhere: no such checkpoint"):
         run(small_cache, tmp_path / "run", quick(init_from=str(tmp_path / "nowhere")))
     with pytest.raises(CheckpointError, match=r"^--init-from: .*nowhere: no such checkpoint"):  # before any preprocess
-        stage.check(
-            quick(init_from=str(tmp_path / "nowhere")), PreprocessSettings(), cache=tmp_path / "cache",
-            out=tmp_path / "run", resume=False, force=False,
+        check(quick(init_from=str(tmp_path / "nowhere")), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "frames", "says"),
+    [
+        ({"encoder_width": 24}, {}, "--encoder-width: 16 there, 24 here"),
+        ({"view": "animal"}, {}, "--view: full there, animal here"),
+        ({"model_type": "action_only"}, {}, "it places keypoints, this one places none (--model-type action_only"),
+        ({}, {"channels": 3}, "channels of the frames: 1 there, 3 here"),
+        ({}, {"img_size": 64}, "pixels of a frame: 32 there, 64 here"),
+    ],
+)
+def test_an_encoder_that_will_not_fit_is_refused_before_preprocess(
+    former: Path, quick, tmp_path: Path, monkeypatch, changes: dict, frames: dict, says: str
+) -> None:
+    monkeypatch.setattr(jobs, "preprocess", lambda *args, **options: pytest.fail("preprocess began"))
+    with pytest.raises(CheckpointError) as caught:
+        jobs.run(
+            PreprocessSettings(**({"img_size": SIDE} | frames)), quick(init_from=str(former), **changes),
+            cache=tmp_path / "cache", out=tmp_path / "run", folders=jobs.Folders(None, None, None),
+            how=jobs.How(IN_PROCESS, 60.0), training=QUIET,
         )  # fmt: skip
+    assert str(caught.value).startswith(f"--init-from {former / BEST}: its encoder does not fit; {says}")
+
+
+def test_a_run_that_has_begun_is_asked_for_its_encoder_where_it_will_need_it(
+    former: Path, small_cache: Path, quick, tmp_path: Path
+) -> None:
+    begins, out = tmp_path / "begins", tmp_path / "run"
+    shutil.copytree(former, begins)
+    settings = quick(epochs=1, init_from=str(begins))
+    run(small_cache, out, settings)
+    check(settings, out)
+    with pytest.raises(CheckpointError, match="pixels of a frame: 32 there, 64 here"):
+        check(settings, out, img_size=64)
+    shutil.rmtree(begins)
+    check(settings, out)
+    check(dataclasses.replace(settings, epochs=2), out, resume=True)
+    for others in ({"force": True}, {"settings": dataclasses.replace(settings, lr=1e-4)}):
+        with pytest.raises(CheckpointError, match="no such checkpoint"):
+            check(**({"settings": settings, "out": out} | others))
 
 
 @pytest.mark.parametrize(
@@ -279,12 +340,52 @@ def test_other_weights_train_anew_and_an_interrupted_run_needs_them_no_more(
         run(small_cache, out, settings, force=True)
 
     shutil.copytree(former, begins)
-    shutil.copy(begins / LAST, begins / BEST)
-    with pytest.raises(
-        RunError, match=r"--resume: .* was made from something else: the weights that --init-from names"
-    ):
-        run(small_cache, out, dataclasses.replace(settings, epochs=4), resume=True)
-    assert "[info] changed since the last run: the weights that --init-from names" in run(small_cache, out, settings)
+    retrain(begins / BEST)
+    longer = dataclasses.replace(settings, epochs=4)
+    other = r"--resume: .* was made from something else: the encoder that --init-from names"
+    with pytest.raises(RunError, match=other):
+        run(small_cache, out, longer, resume=True)
+    with pytest.raises(RunError, match=other):  # before any preprocess
+        check(longer, out, resume=True)
+    assert "[info] changed since the last run: the encoder that --init-from names" in run(small_cache, out, settings)
+
+
+def test_what_is_not_of_the_encoder_trains_nothing_anew(former: Path, small_cache: Path, quick, tmp_path: Path) -> None:
+    begins, out = tmp_path / "begins", tmp_path / "run"
+    shutil.copytree(former, begins)
+    settings, fresh = quick(epochs=1, init_from=str(begins)), [f"[info] {out} is up to date (--force trains anew)"]
+    run(small_cache, out, settings)
+    content = checkpoint.load(begins / BEST)
+    content["weights"]["action.bias"] += 1
+    checkpoint.save(begins / BEST, content | {"decision": {"bias": [0.5], "begin": [2.0]}, "more": 1})
+    assert run(small_cache, out, settings) == fresh
+    # A record of before holds the fingerprint of the whole file.
+    record = json.loads((out / RECORD).read_text())
+    (out / RECORD).write_text(json.dumps(record | {"init_from": fingerprint.of_file(begins / BEST)}))
+    assert run(small_cache, out, settings) == fresh
+    retrain(begins / BEST)
+    assert "[info] changed since the last run: the encoder that --init-from names" in run(small_cache, out, settings)
+
+
+def test_status_tells_what_has_become_of_the_encoder(former: Path, small_cache: Path, quick, tmp_path: Path) -> None:
+    begins, out, none = tmp_path / "begins", tmp_path / "run", tmp_path / "none"
+    shutil.copytree(former, begins)
+    none.mkdir()
+    (none / "a.mp4").write_bytes(b"")
+    run(small_cache, out, quick(epochs=1, init_from=str(begins)))
+
+    def said() -> str:
+        return called("status", "--cache", small_cache, "--videos", none, "--out", out).stdout
+
+    assert f"{out} is up to date" in said()
+    retrain(begins / BEST)
+    assert f"{out} is stale: the encoder that --init-from names" in said()
+    (begins / BEST).write_bytes(b"damaged")
+    assert f"{out} is stale: --init-from: {begins / BEST}: holds something else than tensors" in said()
+    shutil.rmtree(begins)
+    missing = said()
+    assert f"{out} began with the encoder of {begins}, which is missing: training it anew would need it" in missing
+    assert f"{out} is up to date" in missing
 
 
 def test_it_cannot_be_asked_for_behaviours(former: Path, small_cache: Path, keypoints, tmp_path: Path) -> None:
@@ -314,13 +415,14 @@ def test_a_file_without_a_split_beside_it_is_taken_as_it_is(
     former: Path, small_cache: Path, quick, tmp_path: Path
 ) -> None:
     shutil.copy(former / BEST, tmp_path / "encoder.pt")
+    forget_seen(tmp_path / "encoder.pt")
     lines = run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(tmp_path / "encoder.pt")))
-    assert (
-        "[warning] --init-from: no split.csv tells what its encoder was trained on, so scores may be too good" in lines
-    )
+    assert "[warning] --init-from: nothing tells what its encoder was trained on, so scores may be too good" in lines
+    assert pretrained.seen_by(tmp_path / "run" / BEST) is None
+    assert evaluate([tmp_path / "run"], cache=small_cache, on="all").n_known is None
     config, found = pretrained.read(tmp_path / "encoder.pt")
     assert config["encoder"] == "cnn"
-    assert found.keys() == {name.removeprefix("encoder.") for name in encoder_of(weights(former))}
+    assert found.keys() == encoder_of(weights(former)).keys()
 
 
 def test_what_the_encoder_has_seen_is_never_called_unseen(former: Path, small_cache: Path, quick, tmp_path) -> None:
@@ -331,6 +433,42 @@ def test_what_the_encoder_has_seen_is_never_called_unseen(former: Path, small_ca
     assert scored.n_known == scored.n_recordings == 6
     with pytest.raises(SettingsError, match="was trained on 6 recordings that are tested here"):
         cross_validate(quick(init_from=str(former)), cache=small_cache, out=tmp_path / "cv")
+    assert not (tmp_path / "cv").exists()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["", "checkpoints of before"])
+def test_what_the_encoder_has_seen_stays_known(former: Path, keypoints, quick, tmp_path: Path, old: bool) -> None:
+    """Of a chain of three runs, the first two of which are moved and deleted."""
+    split, known = read_split(former / SPLIT), {"mouse_0", "mouse_1", "mouse_2", "mouse_3"}
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "run"
+    shutil.copytree(former, first)
+    cache = write_bare(tmp_path / "cache", labelled=True)
+    run(cache, second, keypoints(epochs=1, init_from=str(first)))
+    if old:
+        for path in (first / BEST, second / BEST, second / LAST):
+            forget_seen(path)
+        assert pretrained.seen_by(second / BEST) == {*split.train, *split.val, *known}
+        # What is gone on with learns it from the files that are still there.
+        run(cache, second, keypoints(epochs=2, init_from=str(first)), resume=True)
+    shutil.rmtree(first)
+    second.rename(tmp_path / "moved")
+    run(cache, out, quick(epochs=1, init_from=str(tmp_path / "moved")))
+    shutil.rmtree(tmp_path / "moved")
+    shutil.copy(out / LAST, tmp_path / "alone.pt")
+    for path in (out / BEST, tmp_path / "alone.pt"):
+        assert pretrained.seen_by(path) == {*split.train, *split.val, *known}
+        own = {*read_split(out / SPLIT).train}
+        assert {*split.train, *own} <= pretrained.seen_by(path, chosen_by=False) < {*split.train, *split.val, *known}
+    seen = torch.load(out / BEST, weights_only=True)["seen"]
+    assert seen.keys() == {"trained_on", "chosen_by"}
+
+
+def test_folds_that_an_encoder_does_not_fit_are_not_begun(former: Path, quick, tmp_path: Path) -> None:
+    names = ("snout", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "R_hindpaw")
+    others = write_small_cache(tmp_path / "others", recordings=2, keypoint_names=names)
+    for settings, says in (({}, "keypoints: mouth, .* there, snout"), ({"encoder_width": 24}, "--encoder-width: 16")):
+        with pytest.raises(CheckpointError, match=f"its encoder does not fit; {says}"):
+            cross_validate(quick(init_from=str(former), **settings), cache=others, out=tmp_path / "cv", n_folds=2)
     assert not (tmp_path / "cv").exists()
 
 

@@ -352,12 +352,13 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
     target_xy = torch.rand(B, T, K, 2, generator=generator)
     weights = torch.tensor([1.0, 0.2, 3.0, 0.0, 2.0])
     begins = torch.randn(B, T, generator=generator, requires_grad=True)
+    seam = torch.arange(T) == torch.tensor([6, 2, 0, 9])[:, None]
     settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2, lambda_boundary=0.5, model_type=model_type)
 
     def losses_of(samples: slice, counts: bool, over_ranks) -> losses.Losses:
         part = Augmented(
             None, target_xy[samples], target_xy[samples], visible[samples], visible[samples], labels[samples],
-            valid[samples],
+            valid[samples], seam=seam[samples],
         )  # fmt: skip
         output = Output(
             logits[samples], xy[samples], heat[samples], (2 * logits[samples],), boundary_BT=begins[samples]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import cache as clip_cache
 from pipeline.cluster import IN_PROCESS
 from pipeline.jobs import DONE, tune
+from pipeline.model import checkpoint
+from pipeline.model.checkpoint import CheckpointError
 from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.train.followers import NOBODY
-from pipeline.train.run_folder import RunError
+from pipeline.train.run_folder import BEST, RunError
+from pipeline.train.stage import train
 from pipeline.tuning import stage
 from pipeline.tuning.search import DEFAULT, Range, read_search
-from tests_support import write_small_cache
+from tests_support import small_clip, write_recording, write_small_cache
 
 SEARCH = {"lr": Range(1e-4, 1e-2, log=True), "tcn_channels": (8, 16), "tcn_layers": Range(1, 3)}
 
@@ -100,6 +106,66 @@ def test_a_search_that_cannot_be_is_refused(tmp_path: Path, text: str, message: 
         read_search(tmp_path / "search.toml")
     assert message in str(error.value)
     assert "search.toml: " in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def encoder(quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on recordings that no trial sees; not to be changed."""
+    path = tmp_path_factory.mktemp("encoder")
+    with clip_cache.create(path / "cache") as cache:
+        for i in range(2):
+            write_recording(cache, f"other_{i}", [small_clip(i)])
+    train(quick(model_type="keypoints", epochs=1), cache=path / "cache", out=path / "run", say=lambda line: None)
+    return path / "run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "search", "says"),
+    [
+        ({"encoder_width": 24}, {}, "its encoder does not fit; --encoder-width: 16 there, 24 here"),
+        ({}, {"encoder_width": (16, 24)}, "its encoder does not fit; --encoder-width: 16 there, 24 here"),
+        ({}, {"encoder_width": Range(16, 24)}, "its encoder does not fit; --encoder-width: 16 there, 24 here"),
+        ({"init_from": ""}, {"init_from": ("", "nowhere")}, "nowhere: no such checkpoint"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_all_that_is_searched_is_refused_at_once(
+    small_cache: Path, encoder: Path, quick, tmp_path: Path, changes: dict, search: dict, says: str
+) -> None:
+    pytest.importorskip("optuna")
+    settings = quick(**({"epochs": 1, "init_from": str(encoder)} | changes))
+    with pytest.raises(CheckpointError, match=f"^--init-from.*{says}"):
+        stage.tune(**options(quick, small_cache, tmp_path / "out", settings=settings, search=SEARCH | search))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_that_has_seen_what_is_tested_is_refused_at_once(small_cache: Path, quick, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    out = tmp_path / "run"
+    train(quick(model_type="keypoints", epochs=1), cache=small_cache, out=out, say=lambda line: None)
+    with pytest.raises(SettingsError, match="was trained on 6 recordings that are tested here"):
+        stage.tune(**options(quick, small_cache, tmp_path / "out", settings=quick(init_from=str(out))))
+    assert not (tmp_path / "out").exists()
+
+
+def test_trials_of_another_encoder_are_not_compared(
+    small_cache: Path, encoder: Path, quick, tmp_path: Path, monkeypatch
+) -> None:
+    pytest.importorskip("optuna")
+    scored = SimpleNamespace(failed=[], summary=SimpleNamespace(macro=SimpleNamespace(mean=0.5)))
+    monkeypatch.setattr(stage, "cross_validate", lambda settings, **options: scored)
+    begins = tmp_path / "begins"
+    shutil.copytree(encoder, begins)
+    asked = options(quick, small_cache, tmp_path / "out", settings=quick(init_from=str(begins)))
+    stage.tune(**asked)
+    content = checkpoint.load(begins / BEST)
+    checkpoint.save(begins / BEST, content | {"decision": None, "more": 1})
+    stage.tune(**asked | {"n_trials": 3})
+    content["weights"][next(name for name in content["weights"] if name.startswith("encoder."))] += 1
+    checkpoint.save(begins / BEST, content)
+    with pytest.raises(RunError, match="the encoder that --init-from names is not the one that the study's trials"):
+        stage.tune(**asked | {"n_trials": 4})
+    shutil.rmtree(begins)
+    assert len(stage.tune(**asked)) == 3  # all is done, and needs it no more
 
 
 def test_trials_on_other_recordings_are_not_compared(quick, tmp_path: Path) -> None:
