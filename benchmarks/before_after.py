@@ -30,6 +30,7 @@ OLD = {
 }  # fmt: skip
 # docs/recipes.md, "Video and pose".
 RECOMMENDED = {"view": "animal", "lr": 1e-3, "warmup-epochs": 2}
+POSE_ALONE = RECOMMENDED | {"view": "full", "encoder": "none"}
 SETTINGS: dict[str, dict[str, object]] = {
     "old settings": OLD,
     "defaults": {},
@@ -38,7 +39,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but whole frame and turned": RECOMMENDED | {"view": "full", "aug-turn": 180},
     "recommended but graph alone": RECOMMENDED | {"pose-features": "graph"},
     "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
-    "recommended but pose alone": RECOMMENDED | {"view": "full", "encoder": "none"},
+    "recommended but pose alone": POSE_ALONE,
+    "recommended but pose alone and windowed": POSE_ALONE | {"pose-windows": "15,61,241"},
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
     "recommended and paw patches": RECOMMENDED | {"patch-size": 24},
     "recommended and pretrained": RECOMMENDED | {"freeze-encoder-epochs": 2},
