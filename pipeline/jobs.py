@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import Place
+from cache import Cache, Place
 from pipeline import shown
 from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
@@ -90,14 +90,13 @@ def status(settings: PreprocessSettings, *, cache: Place, folders: Folders, run:
 def _run_status(cache: Place, run: Path) -> bool:
     """Says whether a run is what training on the cache as it is would give, and returns it."""
     import cache as clip_cache
-    from pipeline.train.run_folder import made_from, read_record
+    from pipeline.train.run_folder import read_record
 
     record = read_record(run)
     if record is None:
         say(f"{run}: no run there yet")
         return False
-    recordings = made_from(record.settings, clip_cache.open(cache).recordings)
-    differences = record.differences(replace(record, recordings=recordings)) + _encoder_differences(run, record)
+    differences = _run_differences(run, record, clip_cache.open(cache))
     for line in differences:
         say(f"{run} is stale: {line}")
     if not differences:
@@ -105,16 +104,18 @@ def _run_status(cache: Place, run: Path) -> bool:
     return record.finished and not differences
 
 
-def _encoder_differences(run: Path, record: RunRecord) -> list[str]:
-    """What has become of the encoder that a run began with; says where it is gone, which alone makes no run stale."""
-    if not (given := record.settings.get("init_from")):
-        return []
+def _run_differences(run: Path, record: RunRecord, clips: Cache) -> list[str]:
+    """Says where the encoder is gone that it began with, which alone makes no run stale that has begun."""
     from pipeline.train import pretrained
+    from pipeline.train.run_folder import LAST
+    from pipeline.train.stage import record_now
 
-    if not (path := pretrained.checkpoint_of(given)).is_file():
+    if (given := record.settings["init_from"]) and not (path := pretrained.checkpoint_of(given)).is_file():
+        if not (run / LAST).exists():
+            return [f"the encoder of {path} is missing, and no epoch is done yet: training needs it"]
         say(f"{run} began with the encoder of {path}, which is missing: training it anew would need it")
     try:
-        return record.differences(replace(record, init_from=pretrained.fingerprint_now(given, record)))
+        return record.differences(record_now(record, clips, run))
     except pretrained.CheckpointError as error:
         return [str(error)]
 

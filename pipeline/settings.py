@@ -189,14 +189,16 @@ class TrainSettings:
         "run or checkpoint whose frame encoder this model begins with; encoder, view, sizes and keypoints must be the "
         "same. What sees the patches is taken over where these are alike, and else new",
     )
-    freeze_encoder_epochs: int = setting(0, "model", "keep the encoder's weights fixed for so many epochs", ge=0)
+    freeze_encoder_epochs: int = setting(
+        0, "model", "keep the encoder's weights fixed for so many epochs, not those for patches", ge=0
+    )
     encoder_width: int = setting(128, "model", "length D of the encoder's feature vector of a frame", ge=8)
     pose_features: str = setting(
         "auto",
         "model",
         "graph: distances and angles of the six reference keypoints; motion: shape, speeds and turns of any keypoints, "
-        "and of several animals to each other; both; none: the pictures alone tell the behaviour; auto: both where the "
-        "six are there, else motion",
+        "and of several animals to each other; both; none: the pictures tell the behaviour, and keypoints only place "
+        "view and patches; auto: both where the six are there, else motion",
         choices=("auto", "graph", "motion", "both", "none"),
     )
     pose_windows: str = setting(
@@ -290,8 +292,9 @@ class TrainSettings:
     aug_turn: float = setting(
         0.0,
         "augmentation",
-        "--view full: largest turn of a sample's whole frames, in degrees, 180 where the camera looks from below or "
-        "above; they are also shifted and zoomed as --aug-view-shift and --aug-view-zoom say; 0: none of the three",
+        "--view full: half of the samples' whole frames are turned by up to so many degrees, 180 where the camera "
+        "looks from below or above, and shifted and zoomed as --aug-view-shift and --aug-view-zoom say; 0: none of "
+        "the three",
         ge=0,
         le=180,
     )

@@ -36,7 +36,7 @@ TRAIN_FLAGS = {
     "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
     "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--patch-size", "--patch-span",
     "--patch-keypoints", "--aug-view-shift",
-    "--aug-view-turn", "--aug-view-zoom", "--aug-stretch", "--aug-mix", "--init-from",
+    "--aug-view-turn", "--aug-view-zoom", "--aug-turn", "--aug-stretch", "--aug-mix", "--init-from",
     "--class-weight-power", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--lambda-boundary", "--dropout",
     "--head-dropout", "--weight-decay", "--lr", "--min-lr", "--lr-schedule", "--warmup-epochs", "--lr-patience",
     "--lr-factor", "--grad-clip", "--epochs", "--batch-size", "--seed", "--early-stopping-patience", "--use-ema",

@@ -26,7 +26,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import pretrained
 from pipeline.train.check_settings import check_settings
-from pipeline.train.data import Part, common_picture, label_counts
+from pipeline.train.data import Part, common_picture, label_counts, network_config
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
@@ -75,6 +75,9 @@ def cross_validate(
     names, counts = _labelled_frames(clips, settings)
     folds = _folds(names, counts, settings, out, n_folds, fold_file)
     splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
+    # What keypoints have to do with settings is found in all folds alike.
+    shown = common_picture(clips.recordings, settings.encoder)
+    network_config(settings, clips.keypoint_names, make_merge(clips.class_names, settings.merge), shown, lambda _: None)
     check_begun(settings, clips, begun=(out / FOLDS).exists())
     (out / SPLITS).mkdir(parents=True, exist_ok=True)
     save_folds(folds, out / FOLDS)
@@ -124,11 +127,13 @@ def check_begun(settings: TrainSettings, clips: Cache, *, begun: bool) -> None:
         shown = common_picture(clips.recordings, settings.encoder)
         picture: dict[str, Any] = {"channels": shown.channels, "img_size": shown.geometry.img_size}
         pretrained.check(settings, **picture, keypoint_names=clips.keypoint_names)
-    seen = {meta.recording for meta in clips.recordings} & (pretrained.seen_by(path) or set())
-    if seen:
+    seen_before = pretrained.seen_by(path) or set()
+    if seen := pretrained.known([meta.recording for meta in clips.recordings], seen_before, settings.group_by):
+        what = "animals of " if seen - seen_before else ""
         raise SettingsError(
-            f"--init-from {settings.init_from}: was trained on {len(seen)} recordings that are tested here "
-            f"({some(seen, 3)}), whose scores would be too good; pretrain on other recordings"
+            f"--init-from {settings.init_from}: was trained on {what}{len(seen)} recordings that are tested here "
+            f"({some(seen, 3)}), whose scores would be too good; pretrain on other "
+            f"{'animals' if settings.group_by else 'recordings'}"
         )
 
 

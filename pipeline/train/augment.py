@@ -24,6 +24,8 @@ from pipeline.train.tempo import played
 
 LOST_FRAMES = 20
 P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3, 0.2
+# The others are seen as they are: turned pixels are means of their neighbours, and no frame is so soft afterwards.
+P_TURN = 0.5
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,11 @@ def draw(settings: TrainSettings, n: int, n_keypoints: int, seed: int, n_animals
     rng = np.random.default_rng((seed, 2))
     swaps, animals = rng.random() < settings.aug_swap, rng.permutation(n_animals)
     moves = np.random.default_rng((seed, 3)).uniform(-1, 1, 4)
-    turn = settings.aug_turn if settings.view == "full" else settings.aug_view_turn
+    whole = settings.view == "full"
+    turn = settings.aug_turn if whole else settings.aug_view_turn
     largest = [settings.aug_view_shift] * 2 + [math.radians(turn), math.log1p(settings.aug_view_zoom)]
+    if whole and np.random.default_rng((seed, 8)).random() >= P_TURN:
+        largest = [0.0] * 4
 
     lost = _lost(n, n_keypoints, settings.aug_kp_drop, np.random.default_rng((seed, 4)))
 

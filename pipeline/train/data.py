@@ -38,8 +38,9 @@ from pipeline.train.windows import class_counts, rare_boost
 
 # Settings that are off at 0, and shape only what is said of behaviours.
 OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages", "patch_size")
-# Settings that shape patches alone.
+# Settings that shape patches alone, and those of keypoints as they are told to the network.
 OF_PATCHES = ("patch_span", "patch_keypoints")
+OF_TOLD_POSE = ("pose_width", "kp_jitter_std", "aug_kp_drop")
 # A keypoint that is visible in fewer frames is named before training.
 RARELY_VISIBLE = 0.5
 
@@ -126,7 +127,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         class_counts=counts,
         boost=rare_boost(shares, settings.rare_threshold_share, settings.rare_boost_cap),
         original_classes=cache.class_names,
-        network_config=_network_config(settings, cache.keypoint_names, merge, shown, say),
+        network_config=network_config(settings, cache.keypoint_names, merge, shown, say),
         preprocess=shown.settings,
     )
 
@@ -231,13 +232,15 @@ def _sample(train: Part, val: Part, seed: int) -> Part:
     return Part([train.clips[i] for i in chosen], [train.data[i] for i in chosen])
 
 
-def _network_config(
+def network_config(
     settings: TrainSettings,
     keypoint_names: tuple[str, ...],
     merge: Merge,
     shown: RecordingMeta,
     say: Callable[[str], None],
 ) -> NetworkConfig:
+    """Of a model of these keypoints and classes, and frames as those of `shown`. Raises SettingsError, PoseError and
+    PoseFeaturesError where the keypoints cannot be used as the settings say."""
     pose_names = parse_map(settings.pose_names, "pose_names")
     _say_pose(keypoint_names, pose_names, settings.pose_features, say)
     if settings.aug_swap and len(animals(keypoint_names)) == 1:
@@ -251,6 +254,9 @@ def _network_config(
     with_patches = settings.patch_size > 0 and settings.learns_behaviour
     if not settings.patch_size and (idle := _changed(settings, OF_PATCHES)):
         say(f"[warning] --patch-size 0: {', '.join(idle)} does nothing")
+    nothing_told = settings.pose_features == settings.time_input == "none" and not with_patches
+    if nothing_told and (idle := _changed(settings, OF_TOLD_POSE)):
+        say(f"[warning] --pose-features none: {', '.join(idle)} does nothing")
     return NetworkConfig(
         n_classes=len(merge.names),
         keypoint_names=keypoint_names,

@@ -70,7 +70,10 @@ def total(
     begun = _begun(told, target.seam) if output.boundary_BT is not None else []
     known = _sum([weight for _, weight in begun]) if begun else torch.zeros_like(target.valid)
     labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
-    weights = (labelled, _pairs(target.valid), target.visible, seen, known)
+    # Where a whole frame is turned, what that cuts off is nowhere to be found. A view that follows the animal is placed
+    # by the keypoints, and the head may know of those beyond it.
+    to_find = seen if settings.view == "full" else target.visible
+    weights = (labelled, _pairs(target.valid), to_find, seen, known)
     sums = over_ranks(torch.stack([weight.sum().float() for weight in weights]))
     frames, pairs, points, seen_points, known_frames = sums.unbind()
 
@@ -85,7 +88,7 @@ def total(
     tmse = _mean([truncated_mse(logits, target.valid, pairs) for logits in stages])
     kp = heat = boundary = torch.zeros_like(action)
     if output.xy_BTK2 is not None:
-        kp = keypoint_loss(output.xy_BTK2, target.xy_target, target.visible, points)
+        kp = keypoint_loss(output.xy_BTK2, target.xy_target, to_find, points)
     if output.log_heat_BTKHW is not None:
         heat = heat_loss(output.log_heat_BTKHW, xy_seen, seen, seen_points)
     if output.boundary_BT is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.network import Network
 from pipeline.settings import TrainSettings
 from pipeline.train.run_folder import BEST, SPLIT, RunRecord, read_record
-from pipeline.train.split import Split, read_split, some
+from pipeline.train.split import Split, SplitError, group_of, read_split, some
 
 _PREFIX = "encoder."  # of its weights in those of a network
 _PATCHES = "patches.encoder."  # of those of what sees the patches
@@ -155,7 +155,10 @@ def lineage(path: Path, dependents: Set[Path] = frozenset()) -> Seen | None:
     """
     content = checkpoint.load(path) if path.is_file() else {}
     if SEEN in content:
-        return Seen(**content[SEEN]) if content[SEEN] else None
+        try:
+            return Seen(**content[SEEN]) if content[SEEN] else None
+        except TypeError:
+            raise CheckpointError(f"{path}: what it says of the recordings that it has seen is damaged") from None
     if not (path.parent / SPLIT).is_file():
         return None
     record = read_record(path.parent)
@@ -179,15 +182,26 @@ def _seen(split: Split, begins_with: Path | None, dependents: Set[Path]) -> Seen
     return None if before is None else own | before
 
 
-def say_begun(path: Path, split: Split, say: Callable[[str], None]) -> None:
-    """Says where the encoder is from, and warns where it was trained on what this run holds out."""
+def known(held_out: Iterable[str], seen: Set[str], group_by: str) -> set[str]:
+    """Of recordings those that were seen, or whose animal was; group_by: see `split.group_of`."""
+    names = set(held_out)
+    try:
+        animals = {group_of(name, group_by) for name in seen} if group_by else set()
+    except SplitError:  # names of another lab, or of another way to write them: nothing tells their animals
+        animals = set()
+    return {name for name in names if name in seen or (group_by and group_of(name, group_by) in animals)}
+
+
+def say_begun(path: Path, split: Split, group_by: str, say: Callable[[str], None]) -> None:
+    """Says where the encoder is from, and warns where it was trained on what this run holds out, or on its animals."""
     say(f"[info] begins with the encoder of {path}")
     trained_on = seen_by(path, chosen_by=False)
     if trained_on is None:
         say("[warning] --init-from: nothing tells what its encoder was trained on, so scores may be too good")
-    elif seen := {*split.val, *split.test} & trained_on:
+    elif seen := known([*split.val, *split.test], trained_on, group_by):
+        what = "animals of " if seen - trained_on else ""
         say(
-            f"[warning] --init-from: its encoder was trained on {len(seen)} recordings that are held out here "
+            f"[warning] --init-from: its encoder was trained on {what}{len(seen)} recordings that are held out here "
             f"({some(seen, 3)}), so scores may be too good; hold out the same there and here "
             f"(--split-file {path.parent / SPLIT})"
         )

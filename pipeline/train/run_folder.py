@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cache import Place, RecordingMeta
 from cache.remote import Remote
+from pipeline.settings import TrainSettings
 
 BEST = "best_model_multitask.pt"
 LAST = "last.pt"
@@ -51,11 +52,12 @@ class RunRecord:
 
     def differences(self, other: RunRecord) -> list[str]:
         """What `other` was made from that this was not, one line each; empty: the same result would come out."""
-        lines = [
-            f"{name}: {self.settings.get(name)} -> {other.settings.get(name)}"
+        changed = [
+            name
             for name in sorted(self.settings.keys() | other.settings.keys())
             if name not in PLACE_SETTINGS | AFTER_SETTINGS and self.settings.get(name) != other.settings.get(name)
         ]
+        lines = [f"{name}: {self.settings.get(name)} -> {other.settings.get(name)}" for name in changed]
         lines += _recording_differences(self.recordings, other.recordings)
         if self.split_file != other.split_file and self.settings.get("split_file") == other.settings.get("split_file"):
             lines.append("what the split file holds")
@@ -63,7 +65,9 @@ class RunRecord:
             lines.append("the encoder that --init-from names")
         if self.code != other.code:
             lines.append(f"version of the training code: {self.code} -> {other.code}")
-        for part in sorted(self.parts.keys() | other.parts.keys()):
+        # Runs of other settings may not both use a part.
+        parts = () if set(changed) - LENGTH_SETTINGS else sorted(self.parts.keys() | other.parts.keys())
+        for part in parts:
             old, new = self.parts.get(part, 1), other.parts.get(part, 1)
             if old != new:
                 lines.append(f"version of the code of --{part}: {old} -> {new}")
@@ -88,9 +92,15 @@ def read_record(out: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+        record = RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+        return replace(record, settings=with_defaults(record.settings))
     except (OSError, ValueError, TypeError):
         raise RunError(f"{path}: damaged; use another --out, or --force to train again") from None
+
+
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that were written when there were fewer: a new one's default does what was done without it."""
+    return asdict(TrainSettings()) | settings
 
 
 def write_record(out: Path, record: RunRecord) -> None:

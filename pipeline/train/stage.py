@@ -104,7 +104,7 @@ def train(
             begins_with = pretrained.checkpoint_of(settings.init_from)
         loop = ranks.each(lambda: Loop(settings, data, out, say, progress or Bar(), keep, trace, ranks, begins_with))
         if begins_with:
-            pretrained.say_begun(begins_with, data.split, say)
+            pretrained.say_begun(begins_with, data.split, settings.group_by, say)
         if ranks.first(lambda: _begin(out, record, data.split, resume=resume, force=force, say=say)):
             ranks.each(loop.load)
             done = ranks.first(lambda: len(loop.history))
@@ -183,6 +183,13 @@ def _check_begun(
     # Of a run that has begun too, while it is there: other frames make another run, which would need it.
     if not begun or pretrained.checkpoint_of(settings.init_from).is_file():
         pretrained.check(settings, channels=preprocess.channels, img_size=preprocess.img_size)
+
+
+def record_now(former: RunRecord, clips: clip_cache.Cache, out: Path) -> RunRecord:
+    """The record that the run in `out`, made by `former`, would have if it were trained now. Raises CheckpointError."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
+    settings = TrainSettings(**{name: value for name, value in former.settings.items() if name in names})
+    return dataclasses.replace(_record(settings, _recordings(settings, clips), out), settings=former.settings)
 
 
 def _recordings(settings: TrainSettings, clips: clip_cache.Cache) -> dict[str, dict[str, str]]:

@@ -20,7 +20,8 @@ from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_given import checked
 from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
-from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, write_text
+from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
+from pipeline.train.stage import BOUNDARY_VERSION, TRAIN_VERSION
 from pipeline.tuning.search import Range, Search
 
 if TYPE_CHECKING:
@@ -148,15 +149,32 @@ def _check_same(
     }
     space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
     given = {"settings": base, "search": space, "folds": n_folds, _RECORDINGS: _recordings(cache)}
+    given["versions of the code"] = _code(settings, search)
     given[_ENCODERS] = study.user_attrs.get(_ENCODERS, {}) | encoders
     why = {
         _RECORDINGS: f"{cache} is not what the study's trials were scored on: recordings came, went or changed",
         _ENCODERS: "the encoder that --init-from names is not the one that the study's trials began with",
     }
     for name, value in json.loads(json.dumps(given)).items():
-        if (former := study.user_attrs.get(name, value)) != value:
-            raise RunError(f"{why.get(name, f'the study was made with other {name}: {former}')}; use another --out")
+        former = study.user_attrs.get(name, value)
+        if name == "settings":
+            former = {key: was for key, was in with_defaults(former).items() if key in value or key in former}
+        if former != value:
+            raise RunError(f"{why.get(name) or _said_other(name, former, value)}; use another --out")
         study.set_user_attr(name, value)
+
+
+def _said_other(what: str, former: Any, value: Any) -> str:
+    if isinstance(former, dict):
+        names = sorted(name for name in former.keys() | value.keys() if former.get(name) != value.get(name))
+        former = ", ".join(f"{name} {former.get(name, '-')} (now {value.get(name, '-')})" for name in names)
+    return f"the study was made with other {what}: {former}"
+
+
+def _code(settings: TrainSettings, search: Search) -> dict[str, int]:
+    """Versions of the code that trials are trained by."""
+    bounded = settings.lambda_boundary > 0 or "lambda_boundary" in search
+    return {"training": TRAIN_VERSION} | ({"lambda-boundary": BOUNDARY_VERSION} if bounded else {})
 
 
 def _recordings(cache: Place) -> str:

@@ -300,8 +300,9 @@ def test_nothing_is_held_out_to_choose_the_epoch_by(poses: Path, pose_only, tmp_
         ({"group_by": "mouse"}, {}, SplitError, "--folds 5: needs as many groups .* found 1: mouse; lower --folds"),
         ({"tcn_kernel": 4}, {}, SettingsError, "expected an odd number of frames"),
         ({"device": "cuda:77"}, {}, ValueError, "--device cuda:77: not available here"),
+        ({"pose_names": "mouth=beak"}, {}, ValueError, "beak"),
     ],
-    ids=["split file", "too many folds", "too few animals", "settings", "device"],
+    ids=["split file", "too many folds", "too few animals", "settings", "device", "keypoints"],
 )
 def test_what_is_wrong_with_all_folds_is_refused_at_once(
     poses: Path, pose_only, tmp_path: Path, changes: dict, options: dict, error: type[Exception], message: str

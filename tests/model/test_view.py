@@ -20,7 +20,7 @@ from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment, draw
 from pipeline.train.batch import Batch
 from pipeline.train.check_settings import check_settings
-from pipeline.train.losses import heat_loss, total
+from pipeline.train.losses import heat_loss, keypoint_loss, total
 
 # Unlike its mirror image and itself turned; RMS distance from the middle 1.
 BODY = np.array([[0.0, -1.4], [0.0, 1.0], [0.5, -0.7], [-0.5, -0.5], [0.8, 0.6], [-0.6, 0.8]])
@@ -257,13 +257,14 @@ def test_all_of_a_frame_upright_is_the_frame() -> None:
 
 def test_whole_frames_are_turned_and_their_keypoints_found_where_they_were() -> None:
     """What the encoder sees of a dot lies where its keypoint is turned to, and its place comes back unturned."""
-    settings = TrainSettings(aug_turn=180.0, kp_jitter_std=0.0, aug_noise_std=0.0, aug_brightness=0.0, aug_roll=0)
+    settings = TrainSettings(aug_turn=180.0, aug_noise_std=0.0, aug_brightness=0.0, aug_contrast=0.0)
     dot = np.array([[0.58, 0.37]])
     frames = (drawn(dot, 0.1)[None, :, :, :, None] * 255).to(torch.uint8)
     xy = torch.from_numpy(dot).float().expand(1, 1, 1, 2).clone()
     given = Batch(frames, xy, torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.int64),
                   torch.ones(1, 1, dtype=torch.bool))  # fmt: skip
-    seen = augment(given, settings, [5], ())
+    seed = next(seed for seed in range(99) if abs(draw(settings, 1, 1, seed).view[2]) > 1)
+    seen = augment(given, settings, [seed], ())
     torch.testing.assert_close(seen.xy_target, xy)
     network = make(view="full", img_size=SIDE, keypoint_names=("paw",), pose_features="none")
     view = network.view_of(seen.xy_target, seen.visible, seen.view_moved)
@@ -277,6 +278,25 @@ def test_whole_frames_are_turned_and_their_keypoints_found_where_they_were() -> 
     output = network(seen.frames, xy, seen.visible, seen.valid, None, view)
     # Its maps are flat at first: it sees the keypoint in the middle of the turned picture.
     torch.testing.assert_close(output.xy_BTK2[0, 0, 0], view.middle[0, 0], atol=0.02, rtol=0)
+
+
+def test_half_of_the_whole_frames_are_turned() -> None:
+    turned = [any(draw(TrainSettings(aug_turn=180.0), 2, K, seed).view) for seed in range(400)]
+    assert 0.4 < np.mean(turned) < 0.6
+
+
+def test_what_a_turn_cuts_off_is_not_looked_for() -> None:
+    """A keypoint in a corner, which a turn by 45 degrees moves out of the picture: no loss and no gradient."""
+    settings = TrainSettings(aug_turn=180.0)
+    network, seen = make(view="full"), augment(batch(), settings, [1, 2], ())
+    seen.xy_target[:, :, 0] = 0.01
+    view = whole(2, 30, seen.xy_target.device).moved(torch.tensor([[0, 0, math.pi / 4, 0.0]]).expand(2, 4))
+    output = network(seen.frames, seen.xy_input, seen.visible, seen.valid, seen.when, view)
+    inside = seen.visible & ((view.into(seen.xy_target) >= 0) & (view.into(seen.xy_target) <= 1)).all(-1)
+    assert not inside[:, :, 0].any()
+    assert inside.any()
+    found = total(output, seen, torch.ones(4), settings).kp
+    torch.testing.assert_close(found, keypoint_loss(output.xy_BTK2, seen.xy_target, inside))
 
 
 def test_frames_that_nobody_turns_are_seen_as_they_are() -> None:

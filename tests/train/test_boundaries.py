@@ -98,3 +98,12 @@ def test_only_what_learned_begins_of_rolled_windows_is_trained_anew(small_cache:
         assert (stage.train(settings, cache=small_cache, out=out, say=said.append).state == "fresh") is not stale
         why = "[info] changed since the last run: version of the code of --lambda-boundary: 1 -> 2"
         assert (why in said) is stale
+
+
+def test_other_settings_are_no_other_version(small_cache: Path, quick, tmp_path: Path) -> None:
+    said: list[str] = []
+    for roll in (5, 0):
+        settings = quick(encoder="none", lambda_boundary=0.1, epochs=1, aug_roll=roll)
+        stage.train(settings, cache=small_cache, out=tmp_path / "run", say=said.append)
+    assert "[info] changed since the last run: aug_roll: 5 -> 0" in said
+    assert not [line for line in said if "version of the code" in line]

@@ -386,6 +386,59 @@ def test_status_tells_what_has_become_of_the_encoder(former: Path, small_cache: 
     missing = said()
     assert f"{out} began with the encoder of {begins}, which is missing: training it anew would need it" in missing
     assert f"{out} is up to date" in missing
+    (out / LAST).unlink()  # as a kill in the first epoch leaves it
+    assert f"{out} is stale: the encoder of {begins} is missing, and no epoch is done yet" in said()
+
+
+def test_status_tells_of_older_code(small_cache: Path, quick, tmp_path: Path) -> None:
+    out, none = tmp_path / "run", tmp_path / "none"
+    none.mkdir()
+    (none / "a.mp4").write_bytes(b"")
+    run(small_cache, out, quick(epochs=1, encoder="none"))
+    record = json.loads((out / RECORD).read_text())
+    (out / RECORD).write_text(json.dumps(record | {"code": 1}))
+    said = called("status", "--cache", small_cache, "--videos", none, "--out", out).stdout
+    assert f"{out} is stale: version of the training code: 1 -> " in said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("", {"rec_1A"}),
+        ("_([0-9])", {"rec_1A", "rec_1B"}),
+        ("B$|A$", set()),
+        ("_([0-9])[AB]$", {"rec_1A", "rec_1B"}),
+    ],
+    ids=["recordings", "animals", "by another name", "animals, by all of the name"],
+)
+def test_other_recordings_of_an_animal_that_was_seen_are_known(pattern: str, found: set[str]) -> None:
+    seen = {"rec_1A", "rec_3A"} if pattern != "B$|A$" else {"lab2"}
+    assert pretrained.known(["rec_1A", "rec_1B", "rec_2B"], seen, pattern) == found
+
+
+def test_animals_that_an_encoder_has_seen_are_not_tested(keypoints, quick, tmp_path: Path) -> None:
+    """The tested recordings are others, but of the animals that the encoder was trained on."""
+    for day in (1, 2):
+        with clip_cache.create(tmp_path / f"day{day}") as cache:
+            for i, animal in enumerate("abcd"):
+                write_recording(cache, f"{animal}_{day}", [small_clip(i)])
+    run(tmp_path / "day1", tmp_path / "former", keypoints(epochs=1, val_share=0.0))
+    settings = quick(init_from=str(tmp_path / "former"), epochs=1)
+    with pytest.raises(SettingsError, match=r"was trained on animals of 4 recordings .* pretrain on other animals"):
+        cross_validate(
+            dataclasses.replace(settings, group_by="^(.)"), cache=tmp_path / "day2", out=tmp_path / "cv", n_folds=2
+        )
+    assert not (tmp_path / "cv").exists()
+    lines = run(tmp_path / "day2", tmp_path / "run", dataclasses.replace(settings, group_by="^(.)"))
+    assert [line for line in lines if line.startswith("[warning] --init-from: its encoder was trained on animals of ")]
+    lines = run(tmp_path / "day2", tmp_path / "blind", settings)
+    assert not [line for line in lines if line.startswith("[warning] --init-from")]
+
+
+def test_damaged_words_of_what_was_seen_are_an_error_of_the_file(former: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "model.pt", checkpoint.load(former / BEST) | {"seen": {"x": 1}})
+    with pytest.raises(CheckpointError, match="what it says of the recordings that it has seen is damaged"):
+        pretrained.seen_by(tmp_path / "model.pt")
 
 
 def test_it_cannot_be_asked_for_behaviours(former: Path, small_cache: Path, keypoints, tmp_path: Path) -> None:

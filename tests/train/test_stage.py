@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -29,7 +30,7 @@ from pipeline.train import loop, stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
 from pipeline.train.profile import TRACE
-from pipeline.train.run_folder import BEST, HISTORY, LAST, RunError
+from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, RunError
 from pipeline.train.schedule import ema_decay_at
 from pipeline.train.split import SplitError
 from pipeline.train.validate import evaluate
@@ -244,6 +245,20 @@ def test_an_up_to_date_run_is_left_alone(small_cache: Path, quick, tmp_path: Pat
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert run(small_cache, out, quick(epochs=1))[-1] == f"[info] {out} is up to date (--force trains anew)"
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_run_of_before_a_setting_came_is_up_to_date(small_cache: Path, quick, tmp_path: Path) -> None:
+    """Its record lacks the setting, whose default does what was done without it."""
+    out, settings = tmp_path / "run", quick(encoder="none", epochs=1)
+    run(small_cache, out, settings)
+    record = json.loads((out / RECORD).read_text())
+    for name in ("patch_size", "aug_turn"):
+        del record["settings"][name]
+    (out / RECORD).write_text(json.dumps(record))
+    assert run(small_cache, out, settings) == [f"[info] {out} is up to date (--force trains anew)"]
+    lines = run(small_cache, out, dataclasses.replace(settings, dropout=0.4))
+    changed = [line for line in lines if line.startswith("[info] changed since")]
+    assert changed == ["[info] changed since the last run: dropout: 0.3 -> 0.4"]
 
 
 def test_an_up_to_date_run_reads_no_more_than_the_index(quick, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_an_interrupted_trial_goes_on_in_its_folder(poses: Path, quick, tmp_path
     assert len(calls) == 3
     with pytest.raises(RunError, match="other folds: 2; use another --out"):
         stage.tune(**options(quick, poses, tmp_path / "out", n_folds=3))
+
+
+def test_a_study_of_before_a_setting_came_goes_on(poses: Path, quick, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    given = options(quick, poses, tmp_path / "out", n_trials=1)
+    stage.tune(**given)
+    storage = f"sqlite:///{(tmp_path / 'out' / stage.STUDY).resolve()}"
+    study = optuna.load_study(study_name="tune", storage=storage)
+    former = study.user_attrs["settings"]
+    study.set_user_attr("settings", {name: former[name] for name in former if name != "aug_turn"})
+    assert len(stage.tune(**given)) == 1
+    other = dataclasses.replace(given["settings"], dropout=0.4)
+    with pytest.raises(RunError, match=r"made with other settings: dropout 0\.3 \(now 0\.4\); use another --out"):
+        stage.tune(**given | {"settings": other})
 
 
 def test_it_says_that_the_best_score_is_too_good(poses: Path, quick, tmp_path: Path, capsys) -> None:
