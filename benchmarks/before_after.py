@@ -42,6 +42,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but pose alone": POSE_ALONE,
     "recommended but pose alone and windowed": POSE_ALONE | {"pose-windows": "15,61,241"},
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
+    "recommended and windowed": RECOMMENDED | {"pose-windows": "15,61,241"},
     "recommended and paw patches": RECOMMENDED | {"patch-size": 24},
     "recommended and pretrained": RECOMMENDED | {"freeze-encoder-epochs": 2},
 }
