@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--recordings", type=int, default=12)
+    parser.add_argument("--lost", type=float, default=0.0, help="share of each paw's frames that the tracking loses")
     parser.add_argument("--rows", default="old settings,defaults,recommended", help=f"of: {', '.join(SETTINGS)}")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
@@ -65,7 +66,7 @@ def main() -> None:
     if unknown := set(rows) - SETTINGS.keys():
         parser.error(f"--rows: no such row: {', '.join(sorted(unknown))}; expected some of {', '.join(SETTINGS)}")
     data, cache = options.work / "data", options.work / "cache"
-    pipeline("demo", "--out", options.work, "--recordings", options.recordings, "--only-data")
+    pipeline("demo", "--out", options.work, "--recordings", options.recordings, "--lost", options.lost, "--only-data")
     folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]
     pipeline("preprocess", *folders, "--cache", cache, "--img-size", IMG_SIZE)
     threads = max(1, (os.cpu_count() or 1) // options.jobs)

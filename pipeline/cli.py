@@ -308,11 +308,13 @@ def demo(
     only_data: Annotated[bool, typer.Option("--only-data", help="render the data and stop")] = False,
     seed: Annotated[int, typer.Option("--seed", help="seed of the rendered data")] = 0,
     frame_code: Annotated[bool, typer.Option("--frame-code", help="each frame shows its number in a corner")] = False,
+    lost: Annotated[float, typer.Option("--lost", help="share of a paw's frames without tracking", max=0.9)] = 0.0,
 ) -> None:
     """Renders a small data set, then runs preprocess, train and predict on it, each command as it is printed."""
     from pipeline import demo_commands, jobs
 
-    demo_commands.render(out, recordings=recordings, seed=seed, frame_code=frame_code, with_new=not only_data)
+    with_new = not only_data
+    demo_commands.render(out, recordings=recordings, seed=seed, frame_code=frame_code, lost=lost, with_new=with_new)
     codes = [jobs.DONE]
     for arguments in [] if only_data else demo_commands.demo_commands(out):
         print(f"\n$ pipeline {shlex.join(arguments)}", flush=True)

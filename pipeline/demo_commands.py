@@ -9,12 +9,12 @@ from pipeline.console import progress_bar, say
 from pipeline.train.run_folder import BEST
 
 
-def render(out: Path, *, recordings: int, seed: int, frame_code: bool, with_new: bool) -> None:
+def render(out: Path, *, recordings: int, seed: int, frame_code: bool, lost: float, with_new: bool) -> None:
     """The rendered data set in out/data, and two recordings of other animals in out/new for predict."""
     from pipeline.demo.dataset import make_dataset
 
     with progress_bar() as progress:
-        options: dict[str, Any] = {"frame_code": frame_code, "processes": 2, "progress": progress}
+        options: dict[str, Any] = {"frame_code": frame_code, "lost": lost, "processes": 2, "progress": progress}
         make_dataset(out / "data", recordings=recordings, seed=seed, **options)
         if with_new:
             make_dataset(out / "new", recordings=2, seed=seed + 1, **options)

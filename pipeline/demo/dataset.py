@@ -24,6 +24,8 @@ from pipeline.demo.script import TRIAL_FRAMES, Trial, annotate, write_trials
 
 NETWORK = "DLC_resnet50_demoMar5shuffle1_100000"
 DEMO_VERSION = 1  # of what the same settings render
+# What poor tracking loses of each keypoint, over that of a paw, and for how many frames at a time, in the mean.
+LOST, LOST_FRAMES = (0.5, 0.1, 1.0, 1.0, 1.0, 1.0), 20
 CROP_START = 15  # where a trial begins that is annotated with 345 rows
 
 Progress = Callable[[str, int, int], None]
@@ -50,6 +52,7 @@ def make_dataset(
     frame_code: bool = False,
     progress: Progress | None = None,
     share_345: float = 0.3,
+    lost: float = 0.0,
     processes: int = 1,
 ) -> None:
     """Renders `recordings` videos of `size` (width, height) with their tables into out/Videos and out/Annotations.
@@ -57,21 +60,23 @@ def make_dataset(
     trials: per recording on average; the recordings have 1 to 5, but all one where this is 1. animals: None for half
     as many as recordings. frame_code: every frame carries its index in its top left corner. progress: called after
     each recording with its name, the frames done, and the frames of the whole data set. share_345: of the annotations
-    that have 345 rows instead of 360. The same seed gives the same files; `size` and `frame_code` change how the same
-    behaviour is seen. What an earlier call wrote there is removed, or left as it is if it is the same and whole.
+    that have 345 rows instead of 360. lost: see `poorly`. The same seed gives the same files; `size` and `frame_code`
+    change how the same behaviour is seen, `lost` how it is tracked. What an earlier call wrote there is removed, or
+    left as it is if it is the same and whole.
     """
     if size[0] % 2 or size[1] % 2:
         raise ValueError(f"the size of an H.264 video has to be even, found {size[0]}x{size[1]}")
     animals = animals or max(1, recordings // 2)
     settings = {"recordings": recordings, "trials": trials, "animals": animals, "size": size, "seed": seed}
     settings |= {"frame_code": frame_code, "share_345": share_345, "version": DEMO_VERSION}
+    settings |= {"lost": lost} if lost else {}
     if manifest.is_whole(out, settings):
         return
     plan = plan_recordings(recordings, trials, animals, seed, share_345)
     for folder in manifest.FOLDERS:
         (out / folder).mkdir(parents=True, exist_ok=True)
     manifest.begin(out, [name for i, recording in enumerate(plan) for name in _files_of(i, recording)])
-    make = functools.partial(make_recording, out, size=size, seed=seed, frame_code=frame_code)
+    make = functools.partial(make_recording, out, size=size, seed=seed, frame_code=frame_code, lost=lost)
     if processes == 1:
         _report(map(make, range(recordings), plan), plan, progress)
     else:
@@ -81,7 +86,14 @@ def make_dataset(
 
 
 def make_recording(
-    out: Path, index: int, recording: Recording, *, size: tuple[int, int], seed: int, frame_code: bool
+    out: Path,
+    index: int,
+    recording: Recording,
+    *,
+    size: tuple[int, int],
+    seed: int,
+    frame_code: bool,
+    lost: float = 0.0,
 ) -> None:
     """The video, the DLC table and the annotations of one recording, the index-th of its data set."""
     rng = np.random.default_rng([seed, 1, index])
@@ -90,7 +102,8 @@ def make_recording(
     frames = _shoot(recording, size, keypoints, rng, pixel_rng)
     tint = pixel_rng.integers(-1, 2, 2)
     write_video(out / "Videos" / f"{recording.name}.mp4", _coded(frames) if frame_code else frames, tint)
-    write_dlc(out / "Videos", recording.name, track(keypoints, rng), as_h5=_as_h5(index), rng=rng)
+    table = poorly(track(keypoints, rng), keypoints, lost, np.random.default_rng([seed, 3, index]))
+    write_dlc(out / "Videos", recording.name, table, as_h5=_as_h5(index), rng=rng)
     for number, (trial, rows) in enumerate(zip(recording.trials, recording.rows, strict=True), start=1):
         path = out / "Annotations" / f"prediction_{recording.name}.mp4_{number}.csv"
         write_annotation(path, trial, rows, with_stim=index % 3 == 1, rng=rng)
@@ -163,6 +176,25 @@ def track(keypoints: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
             table[lost, point, 2] = rng.uniform(0.01, 0.8, table[lost, point].shape[0])
             other = rng.choice([point, point ^ 1]) if point >= 2 else point
             table[lost, point, :2] = truth[lost, other] + unit * rng.normal(0, 9, 2)
+    return table
+
+
+def poorly(table: np.ndarray, keypoints: list[np.ndarray], lost: float, rng: np.random.Generator) -> np.ndarray:
+    """The table (T, K, 3) of `track` with about `lost` of each paw's frames lost, LOST_FRAMES at a time in the mean.
+
+    Of other keypoints less (LOST). What is lifted or hidden is lost six times as often. A lost point has a low
+    likelihood and lies anywhere about where it was.
+    """
+    table, n_frames = table.copy(), len(table)
+    risk = 1 + 5 * (1 - np.concatenate(keypoints)[:, :, 2])
+    unit = np.median(np.linalg.norm(table[:, 0, :2] - table[:, 1, :2], axis=1)) / 100
+    for point, weight in enumerate(LOST):
+        per_frame = -np.log1p(-lost * weight) / LOST_FRAMES * risk[:, point] / risk[:, point].mean()
+        for start in np.flatnonzero(rng.random(n_frames) < per_frame):
+            gone = slice(start, start + 1 + int(rng.exponential(LOST_FRAMES)))
+            n = len(table[gone])
+            table[gone, point, 2] = rng.uniform(0.01, 0.6, n)
+            table[gone, point, :2] += unit * (rng.normal(0, 15, 2) + rng.normal(0, 9, (n, 2)))
     return table
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.demo import manifest
-from pipeline.demo.dataset import NETWORK, make_dataset, make_recording, plan_recordings, track
+from pipeline.demo.dataset import NETWORK, make_dataset, make_recording, plan_recordings, poorly, track
 from pipeline.demo.mouse import KEYPOINTS
 from pipeline.demo.render import read_code
 
@@ -107,8 +107,9 @@ def test_a_seed_fixes_every_byte(folder, tmp_path, again):
         ({"size": (96, 72)}, {"Annotations"}, {"Videos"}),
         ({"frame_code": False}, {"Annotations", ".csv"}, {".mp4"}),
         ({"seed": 4}, set(), {".mp4", ".csv"}),
+        ({"lost": 0.4}, {"Annotations", ".mp4"}, {".csv"}),
     ],
-    ids=["size", "frame_code", "seed"],
+    ids=["size", "frame_code", "seed", "lost"],
 )
 def test_what_a_setting_changes(folder, tmp_path, again, changed, same, different):
     for path in again(**changed):
@@ -141,6 +142,27 @@ def test_tracking_jitters_and_drops_out_with_a_low_likelihood():
     assert 0.9 < sure.mean() < 0.995
     assert 0.2 < np.median(error[sure]) < 3
     assert np.median(error[~sure]) > 4 * np.median(error[sure])
+
+
+@pytest.mark.parametrize("lost", [0.2, 0.5])
+def test_poor_tracking_loses_paws_for_a_while_and_lifted_ones_most(lost):
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([rng.uniform(0, 200, (1, 6, 2)) * np.ones((40000, 1, 1)), np.ones((40000, 6, 1))], axis=2)
+    truth[:, 0, :2], truth[:, 1, :2] = (100, 50), (100, 150)
+    truth[::7, 2:, 2] = 0.2
+    before = track([truth], rng)
+    table = poorly(before, [truth], lost, rng)
+    gone = (table != before).any(2)
+    assert abs(gone[:, 2:].mean() - lost) < 0.06
+    assert gone[:, 1].mean() < gone[:, 0].mean() < gone[:, 2:].mean()
+    begins = gone[1:] & ~gone[:-1]
+    lifted = truth[1:, :, 2] < 1
+    assert begins[:, 2:][lifted[:, 2:]].mean() > 3 * begins[:, 2:][~lifted[:, 2:]].mean()
+    assert 10 < gone[:, 2:].sum() / begins[:, 2:].sum() < 40
+    np.testing.assert_array_equal(table[~gone], before[~gone])
+    off = np.linalg.norm(table - truth, axis=2)
+    assert np.median(off[gone]) > 5 * np.median(off[~gone])
+    np.testing.assert_array_equal(poorly(before, [truth], 0.0, rng), before)
 
 
 def test_processes_give_the_same_files_and_progress_counts_the_frames(tmp_path):
