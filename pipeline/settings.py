@@ -5,17 +5,16 @@ The command line, the TOML file and the record beside each result are all made f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+
+from pipeline.setting_field import setting
 
 REFERENCE_CLASSES = "rest,paw_withdraw,paw_lick,paw_guard,paw_shake,flinch,walk,active"
 REFERENCE_MERGE = "paw_guard=paw_withdraw,flinch=paw_withdraw"
 # Without a sign of life of a recording that is being decoded: longer than a pause of a network drive may last.
 STALL_S = 300.0
 LARGEST_SEED = 2**63 - 1  # what torch's generators take
-
-
 ANNOTATION_FORMATS = ("auto", "frames", "onehot", "boris", "bouts")
 
 
@@ -26,24 +25,6 @@ class Keep(StrEnum):
     DEVICE = "device"
     MEMORY = "memory"
     DISK = "disk"
-
-
-def setting(
-    default: Any,
-    group: str,
-    help: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    choices: tuple[Any, ...] | None = None,
-) -> Any:
-    """A dataclass field that knows its group, help text, bounds (ge/gt/le/lt) and choices."""
-    bounds = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-    metadata: dict[str, Any] = {"group": group, "help": help, "choices": choices}
-    metadata |= {name: bound for name, bound in bounds.items() if bound is not None}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
