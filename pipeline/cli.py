@@ -308,7 +308,7 @@ def demo(
     only_data: Annotated[bool, typer.Option("--only-data", help="render the data and stop")] = False,
     seed: Annotated[int, typer.Option("--seed", help="seed of the rendered data")] = 0,
     frame_code: Annotated[bool, typer.Option("--frame-code", help="each frame shows its number in a corner")] = False,
-    lost: Annotated[float, typer.Option("--lost", help="share of a paw's frames without tracking", max=0.9)] = 0.0,
+    lost: Annotated[float, typer.Option("--lost", help="share of a paw's frames not tracked", min=0, max=0.9)] = 0.0,
 ) -> None:
     """Renders a small data set, then runs preprocess, train and predict on it, each command as it is printed."""
     from pipeline import demo_commands, jobs

@@ -182,7 +182,7 @@ def track(keypoints: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 def poorly(table: np.ndarray, keypoints: list[np.ndarray], lost: float, rng: np.random.Generator) -> np.ndarray:
     """The table (T, K, 3) of `track` with about `lost` of each paw's frames lost, LOST_FRAMES at a time in the mean.
 
-    Of other keypoints less (LOST). What is lifted or hidden is lost six times as often. A lost point has a low
+    Of other keypoints less (LOST). What is lifted or hidden is lost up to six times as often. A lost point has a low
     likelihood and lies anywhere about where it was.
     """
     table, n_frames = table.copy(), len(table)
