@@ -23,7 +23,7 @@ window too, and so more frames; it takes no likelihoods and no missing points, w
 predicts no frames after a recording's last whole window. Ours chooses its best epoch by the macro F1 of the held-out
 recordings, which is what is then scored, and the other by its loss on them: only the last epochs are unchosen for both.
 Our whole epochs hold a second evaluation, on as many training frames as are held out.
-What is done already in WORK with the same settings is not done again.
+What is done already in WORK with the same settings is not done again. --sides peer trains and scores the other alone.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def main() -> None:
         "ours": task | {"cache": str(cache), "given": options.ours, "python": sys.executable},
         "peer": task | {"data": str(peer_data), "given": options.peer, "python": options.peer_python},
     }
-    results = {side: train_side(side, tasks[side], run / side) for side in SIDES}
+    results = {side: train_side(side, tasks[side], run / side) for side in options.sides}
     truth = {name: labels_of(rat, options.label_set, name) for name in val}
-    scores = {which: score(run, which, truth, classes) for which in CHOICES}
+    scores = {which: score(run, which, truth, classes, options.sides) for which in CHOICES}
     print(markdown(results, scores, options))
 
 
@@ -101,6 +101,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each; one is what ours takes by itself")
     parser.add_argument("--frame-size", default="1920x1080", help="all points lie within; the videos are not there")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--ours", action="append", default=[], metavar="lr=1e-3", help="a setting of ours")
     parser.add_argument("--peer", action="append", default=[], metavar="optimizer.lr=1e-3", help="one of the other's")
     options = parser.parse_args()
@@ -408,31 +409,42 @@ def save_predictions(run: Path, which: str, predicted: dict[str, np.ndarray]) ->
     np.savez(run / f"{which}.npz", **predicted)
 
 
-def score(run: Path, which: str, truth: dict[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Of each side: macro F1 and F1 of each class over the frames of all held-out recordings that both predict.
+def score(
+    run: Path, which: str, truth: dict[str, np.ndarray], classes: tuple[str, ...], sides: list[str]
+) -> dict[str, dict[str, float]]:
+    """Of each side: macro F1, that of segments, and F1 of each class, over the held-out frames that all sides predict.
 
-    The mean is over the classes that occur in the truth, so that both are divided by the same number.
+    The mean is over the classes that occur in the truth, so that all are divided by the same number.
     """
     from sklearn.metrics import f1_score
 
-    sides = {side: np.load(run / side / f"{which}.npz") for side in SIDES}
-    for side, found in sides.items():
+    from pipeline.train.metrics import segment_f1
+
+    loaded = {side: np.load(run / side / f"{which}.npz") for side in sides}
+    for side, found in loaded.items():
         if wrong := [name for name, labels in truth.items() if found[name].shape != labels.shape]:
             raise SystemExit(f"{SIDES[side]}: the predictions of {', '.join(wrong)} do not fit the labels")
-    true = np.concatenate(list(truth.values()))
-    predicted = {side: np.concatenate([found[name] for name in truth]) for side, found in sides.items()}
-    both = np.all([labels != NOT_PREDICTED for labels in predicted.values()], axis=0)
-    present = np.unique(true[both])
+    # Only frames at the end of a recording are left out, so none of a segment's frames is missing from its middle.
+    scored = {name: np.all([found[name] != NOT_PREDICTED for found in loaded.values()], axis=0) for name in truth}
+    true = [truth[name][scored[name]] for name in truth]
+    present = np.unique(np.concatenate(true))
     scores = {}
-    for side, labels in predicted.items():
-        f1 = f1_score(true[both], labels[both], labels=present, average=None, zero_division=0)
-        per_class = {f"F1 {classes[i]}": value for i, value in zip(present, f1, strict=True)}
-        scores[side] = {"macro F1": float(f1.mean()), **per_class, "frames": int(both.sum()), "of": len(true)}
+    for side, found in loaded.items():
+        predicted = [found[name][scored[name]] for name in truth]
+        f1 = f1_score(np.concatenate(true), np.concatenate(predicted), labels=present, average=None, zero_division=0)
+        scores[side] = {
+            "macro F1": float(f1.mean()),
+            "segment F1@0.3": segment_f1(true, predicted, 0.3),
+            **{f"F1 {classes[i]}": value for i, value in zip(present, f1, strict=True)},
+            "frames": sum(map(len, true)),
+            "of": sum(map(len, truth.values())),
+        }
     return scores
 
 
 def markdown(results: dict[str, Any], scores: dict[str, Any], options: argparse.Namespace) -> str:
-    frames = scores["best"]["ours"]
+    sides = list(results)
+    frames = scores["best"][sides[0]]
     title = (
         f"{options.label_set}, fold {options.fold}, {options.epochs} epochs, batches of {options.batch_size} windows "
         f"of {WINDOW} frames, {options.threads} thread(s), seed {options.seed}; scored on {frames['frames']:,} of "
@@ -450,11 +462,11 @@ def markdown(results: dict[str, Any], scores: dict[str, Any], options: argparse.
         "torch": lambda side: results[side]["torch"],
         "best epoch, by its own rule": lambda side: results[side]["best_epoch"],
     }
-    lines = [f"\n### {title}\n", f"| | {' | '.join(SIDES.values())} |", "|---" * (len(SIDES) + 1) + "|"]
-    lines += [f"| {row} | {' | '.join(str(cell(side)) for side in SIDES)} |" for row, cell in rows.items()]
+    lines = [f"\n### {title}\n", f"| | {' | '.join(SIDES[side] for side in sides)} |", "|---" * (len(sides) + 1) + "|"]
+    lines += [f"| {row} | {' | '.join(str(cell(side)) for side in sides)} |" for row, cell in rows.items()]
     for which, said in CHOICES.items():
-        for figure in [name for name in scores[which]["ours"] if "F1" in name]:
-            cells = [f"{scores[which][side][figure]:.3f}" for side in SIDES]
+        for figure in [name for name in scores[which][sides[0]] if "F1" in name]:
+            cells = [f"{scores[which][side][figure]:.3f}" for side in sides]
             lines.append(f"| {figure}, {said} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -50,6 +50,8 @@ CHANGES: Mapping[str, Flags | None] = {
     "keypoint jitter of the defaults": {"kp-jitter-std": 0.02},
     "focal loss of the defaults": {"focal-gamma": 2.5},
     "no class weights": {"class-weight-power": 0},
+    "logit adjustment for class weights": {"class-weight-power": 0, "logit-adjust": 1},
+    "no boost of rare windows": {"rare-boost-cap": 1},
     "short context": {"tcn-layers": 6},
     "every frame by itself": {"tcn-stride": 1},
     "one refinement": {"refine-stages": 1, "lambda-tmse": 0.15},
@@ -59,6 +61,7 @@ CHANGES: Mapping[str, Flags | None] = {
     "20 epochs": {"epochs": 20},
     "time stretch": {"aug-stretch": 0.25},
     "mixing of windows": {"aug-mix": 0.3},
+    "points dropped": {"aug-kp-drop": 0.2},
     "half of the windows mirrored": {"aug-hflip": 0.5},
 }
 

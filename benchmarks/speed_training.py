@@ -148,7 +148,7 @@ def _steps(settings: TrainSettings, cache: Path, *, compiled: bool = False):
     def step() -> None:
         seen = augmented()
         output = loop.network(seen.frames, seen.xy_input, seen.visible, seen.valid)
-        losses.total(output, seen, loop.class_weights_N, settings).total.backward()
+        losses.total(output, seen, loop.balance, settings).total.backward()
         loop.network.zero_grad(set_to_none=True)
         _synchronize(loop.device)
 

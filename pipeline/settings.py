@@ -301,6 +301,13 @@ class TrainSettings:
     class_weight_power: float = setting(
         0.5, "balance", "class weights are (1 / share) to this power; 0: none", ge=0, le=1
     )
+    logit_adjust: float = setting(
+        0.0,
+        "balance",
+        "the loss adds so many times the logarithm of each class' share to the logits (Menon et al. have 1); instead "
+        "of class weights, so with --class-weight-power 0",
+        ge=0,
+    )
 
     lambda_kp: float = setting(1.0, "loss", "weight of the keypoint loss", ge=0)
     lambda_smooth: float = setting(5e-4, "loss", "weight of the change of the logits from frame to frame", ge=0)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 import cache as clip_cache
 from cache import Cache, Clip, Place, fingerprint
@@ -22,7 +21,8 @@ from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_cur
 from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit
 from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.settings import TrainSettings
-from pipeline.train import losses, pretrained
+from pipeline.train import pretrained
+from pipeline.train.balance import balance
 from pipeline.train.data import Part
 from pipeline.train.decide import cross_fitted
 from pipeline.train.figures import strips_of
@@ -94,8 +94,8 @@ def evaluate(
     part = Part(scored, load_clips(scored, merge_of(trained), settings.kp_likelihood_thr))
     if not any((labels >= 0).any() for labels in part.labels):
         raise EvaluateError(f"{cache}: no labelled frame in the {len(chosen)} recordings to evaluate on")
-    weights_N = losses.class_weights(torch.from_numpy(trained.class_counts), settings.class_weight_power)
-    result = evaluate_clips(trained.network, part, trained.class_names, weights_N, settings)
+    balanced = balance(trained.class_counts, settings)
+    result = evaluate_clips(trained.network, part, trained.class_names, balanced, settings)
     baseline = score(majority_baseline(trained.class_counts, result.trials), trained.class_names)
     decided = _decided_trials(trained, result, scored, run / SPLIT if run and on == "val" else None)
     decided_scores = score(decided, trained.class_names) if decided else None

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cache.clip import UNLABELLED
 from pipeline.model import checkpoint
@@ -15,7 +14,7 @@ from pipeline.model.decision import Decision, Evidence, undecided
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import load_trained
 from pipeline.settings import TrainSettings
-from pipeline.train import losses
+from pipeline.train.balance import balance
 from pipeline.train.data import TrainingData
 from pipeline.train.metrics import confusion, macro_f1, segment_f1
 from pipeline.train.validate import evaluate
@@ -93,8 +92,7 @@ def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Ca
         checkpoint.save(model, checkpoint.load(model) | {"decision": None})
         return
     best = load_trained(model, pick_device(settings.device))
-    weights_N = losses.class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
-    found = evaluate(best.network, data.val, data.merge.names, weights_N, settings)
+    found = evaluate(best.network, data.val, data.merge.names, balance(data.class_counts, settings), settings)
     say("[info] fitting the decision layer on the held-out recordings")
     decision = fit_decision(found.evidence(data.val.clips), data.val.labels)
     content = checkpoint.load(model)

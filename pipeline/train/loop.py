@@ -28,6 +28,7 @@ from pipeline.model.trained import Trained
 from pipeline.settings import Keep, TrainSettings
 from pipeline.train import boundaries, losses, pretrained
 from pipeline.train.augment import augment
+from pipeline.train.balance import balance
 from pipeline.train.batch import Batch
 from pipeline.train.data import Part, TrainingData, keep_frames
 from pipeline.train.epoch_report import epoch_lines, history_row
@@ -83,9 +84,7 @@ class Loop:
         self.plateau = Plateau(settings.lr_patience, settings.lr_factor)
         self.stopping = EarlyStopping(settings.early_stopping_patience)
         self.history: list[dict[str, float]] = []
-        self.class_weights_N = losses.class_weights(
-            torch.from_numpy(data.class_counts), settings.class_weight_power
-        ).to(self.device)
+        self.balance = balance(data.class_counts, settings).to(self.device)
         self.begin_weight = boundaries.positive_weight(data.train.labels) if settings.lambda_boundary else 1.0
         self.flips = flip_pairs(data.network_config.keypoint_names)
         self.animals = animals(data.network_config.keypoint_names)
@@ -182,8 +181,8 @@ class Loop:
                 seen.own_share,
             )  # fmt: skip
         target = seen if counts else losses.counting_nothing(seen)
-        weights_N, begin_weight = self.class_weights_N, self.begin_weight
-        return losses.total(output, target, weights_N, self.settings, self.ranks.mean, begin_weight).total
+        over_ranks = self.ranks.mean
+        return losses.total(output, target, self.balance, self.settings, over_ranks, self.begin_weight).total
 
     def _update(self, loss: torch.Tensor, epoch: int, step: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -196,7 +195,7 @@ class Loop:
         self.optimizer.step()
 
     def _evaluate(self, network: Network, part: Part) -> Evaluation:
-        return evaluate(network, part, self.data.merge.names, self.class_weights_N, self.settings, self.ranks)
+        return evaluate(network, part, self.data.merge.names, self.balance, self.settings, self.ranks)
 
     def _score(self, scores: Scores) -> float:
         """What the epoch is chosen by; higher is better."""

@@ -16,6 +16,7 @@ from pipeline.model.view import View
 from pipeline.settings import TrainSettings
 from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
+from pipeline.train.balance import Balance
 
 # Below this distance (11 px of a 224 px frame) a keypoint's error counts squared, above it as it is: the difference
 # between a paw's middle and its toes is refined, a keypoint on the wrong paw does not outweigh all others.
@@ -51,7 +52,7 @@ class Losses:
 def total(
     output: Output,
     target: Augmented,
-    class_weights_N: torch.Tensor,
+    balance: Balance,
     settings: TrainSettings,
     over_ranks: Callable[[torch.Tensor], torch.Tensor] = lambda weights: weights,
     begin_weight: float = 1.0,
@@ -69,7 +70,7 @@ def total(
     told = _told(target)
     begun = _begun(told, target.seam) if output.boundary_BT is not None else []
     known = _sum([weight for _, weight in begun]) if begun else torch.zeros_like(target.valid)
-    labelled = _sum([_frame_weights(labels, class_weights_N, share) for labels, share in told])
+    labelled = _sum([_frame_weights(labels, balance.weights_N, share) for labels, share in told])
     # Where a whole frame is turned, what that cuts off is nowhere to be found. A view that follows the animal is placed
     # by the keypoints, and the head may know of those beyond it.
     to_find = seen if settings.view == "full" else target.visible
@@ -78,8 +79,10 @@ def total(
     frames, pairs, points, seen_points, known_frames = sums.unbind()
 
     def action_of(logits_BTN: torch.Tensor) -> torch.Tensor:
+        adjusted_BTN = logits_BTN + balance.added_N
         each = [
-            action_loss(logits_BTN, labels, class_weights_N, gamma, smoothing, frames, share) for labels, share in told
+            action_loss(adjusted_BTN, labels, balance.weights_N, gamma, smoothing, frames, share)
+            for labels, share in told
         ]
         return _sum(each)
 
@@ -254,14 +257,3 @@ def _bump(at: torch.Tensor, n: int) -> torch.Tensor:
     """A Gaussian about `at` (...), in [0, 1], over n cells between 0 and 1: (...,n), of sum 1."""
     centres_n = torch.arange(n, device=at.device) + 0.5
     return (-(((centres_n - at[..., None] * n) / HEAT_SPREAD) ** 2) / 2).softmax(-1)
-
-
-def class_weights(counts_N: torch.Tensor, power: float) -> torch.Tensor:
-    """(1 / share)^power of each class, float32 (N,), scaled so that the mean weight of the training frames is 1.
-
-    counts: training frames of each class. A class that has none has weight 0: there is nothing to learn it from.
-    """
-    share_N = counts_N.double() / counts_N.sum().clamp(min=1)
-    weight_N = torch.where(share_N > 0, share_N.clamp(min=1e-12) ** -power, 0.0)
-    mean_weight = (share_N * weight_N).sum()
-    return (weight_N / mean_weight.clamp(min=1e-12)).float()

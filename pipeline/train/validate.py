@@ -20,6 +20,7 @@ from pipeline.model.network import Network, Output
 from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import Augmented
+from pipeline.train.balance import Balance
 from pipeline.train.data import Part
 from pipeline.train.keep import fetched
 from pipeline.train.metrics import Scores, TrialResult, score
@@ -58,7 +59,7 @@ def evaluate(
     network: Network | Ensemble,
     part: Part,
     class_names: tuple[str, ...],
-    class_weights_N: torch.Tensor,
+    balance: Balance,
     settings: TrainSettings,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
@@ -85,7 +86,7 @@ def evaluate(
     def scored() -> Evaluation:
         found = {i: output for outputs in parts for i, output in outputs.items()}
         outputs = [found[i] for i in range(len(part.clips))]
-        evaluation = _scored(outputs, part, class_names, class_weights_N.cpu(), settings, sum(waits))
+        evaluation = _scored(outputs, part, class_names, balance.to("cpu"), settings, sum(waits))
         if not settings.learns_behaviour:
             evaluation = replace(evaluation, action_loss=math.nan, cross_entropy=math.nan)
         return evaluation if network.keypoints is not None else replace(evaluation, kp_loss=math.nan)
@@ -97,12 +98,12 @@ def _scored(
     outputs: list[Output],
     part: Part,
     class_names: tuple[str, ...],
-    class_weights_N: torch.Tensor,
+    balance: Balance,
     settings: TrainSettings,
     waited_s: float,
 ) -> Evaluation:
     trials = [_trial(part, i, output) for i, output in enumerate(outputs)]
-    found = _losses(outputs, part, class_weights_N, settings)
+    found = _losses(outputs, part, balance, settings)
     plain = losses.action_loss(
         torch.cat([output.logits_BTN for output in outputs]),
         torch.from_numpy(np.concatenate(part.labels)),
@@ -135,7 +136,7 @@ def _trial(part: Part, index: int, output: Output) -> TrialResult:
     )
 
 
-def _losses(outputs: list[Output], part: Part, class_weights_N: torch.Tensor, settings: TrainSettings) -> losses.Losses:
+def _losses(outputs: list[Output], part: Part, balance: Balance, settings: TrainSettings) -> losses.Losses:
     """As if all clips were one batch, so that a frame weighs the same in a short clip and in a long one."""
     logits_BTN = pad_sequence([output.logits_BTN for output in outputs], batch_first=True)
     places = [output.xy_BTK2 for output in outputs if output.xy_BTK2 is not None]
@@ -151,7 +152,7 @@ def _losses(outputs: list[Output], part: Part, class_weights_N: torch.Tensor, se
         valid=_padded([np.ones(len(data.labels), bool) for data in part.data], False),
     )
     output = Output(logits_BTN, pad_sequence(places, batch_first=True) if places else None)
-    return losses.total(output, target, class_weights_N, settings)
+    return losses.total(output, target, balance, settings)
 
 
 def _padded(arrays: list[np.ndarray], value: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ from pipeline.preprocess.stage import preprocess
 from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import Augmented
+from pipeline.train.balance import Balance
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import load_clip
 
@@ -45,7 +46,7 @@ def test_keypoints_are_found_in_frames_that_were_not_trained_on(tmp_path: Path) 
             frames[None, window], *[xy[None, window]] * 2, *[visible[None, window]] * 2, nothing, nothing < 0
         )
         output = network(seen.frames, seen.xy_input, seen.visible, seen.valid)
-        loss = losses.total(output, seen, torch.ones(2), TrainSettings()).total
+        loss = losses.total(output, seen, Balance(torch.ones(2), torch.zeros(2)), TrainSettings()).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,6 +12,7 @@ from pipeline.model.network import Output
 from pipeline.settings import TrainSettings
 from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
+from pipeline.train.balance import Balance
 from pipeline.train.losses import (
     HEAT_SPREAD,
     HEAT_WEIGHT,
@@ -19,7 +20,6 @@ from pipeline.train.losses import (
     TMSE_LARGEST,
     action_loss,
     boundary_loss,
-    class_weights,
     heat_loss,
     keypoint_loss,
     smoothness,
@@ -27,7 +27,8 @@ from pipeline.train.losses import (
     truncated_mse,
 )
 
-EVEN = torch.ones(5)
+ONES = torch.ones(5)
+EVEN = Balance(ONES, torch.zeros(5))
 
 
 def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,9 +56,9 @@ def test_focal_loss_of_one_frame_by_hand() -> None:
 
 def test_unlabelled_frames_count_nowhere() -> None:
     logits, labels = example()
-    without = action_loss(logits, labels, EVEN, 2.5, 0.1)
+    without = action_loss(logits, labels, ONES, 2.5, 0.1)
     changed = torch.where(labels[..., None] < 0, logits + 100 * torch.randn(2, 30, 5), logits)
-    torch.testing.assert_close(action_loss(changed, labels, EVEN, 2.5, 0.1), without)
+    torch.testing.assert_close(action_loss(changed, labels, ONES, 2.5, 0.1), without)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.5])
@@ -160,19 +161,6 @@ def test_keypoint_loss_counts_visible_keypoints_alone() -> None:
     assert keypoint_loss(found, xy, torch.zeros_like(visible)) == 0
 
 
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_class_weights(power: float) -> None:
-    counts = torch.tensor([700, 250, 0, 50])
-    weights = class_weights(counts, power)
-    assert weights[2] == 0
-    assert ((counts / counts.sum()) * weights).sum().item() == pytest.approx(1)
-    assert (weights[3] / weights[0]).item() == pytest.approx((700 / 50) ** power, rel=1e-5)
-
-
-def test_class_weights_of_no_frames_at_all_are_zero() -> None:
-    assert class_weights(torch.zeros(3, dtype=torch.int64), 0.5).tolist() == [0, 0, 0]
-
-
 def sample(labels: torch.Tensor) -> tuple[Output, Augmented]:
     generator = torch.Generator().manual_seed(3)
     B, T = labels.shape
@@ -248,17 +236,17 @@ def test_a_mixed_frame_has_the_loss_of_both_labels_by_their_shares() -> None:
     share[:, 20:] = 1.0  # there the partner has ended
     weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
     settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.7)
-    found = total(output, replace(target, own_share=share), weights, settings)
+    found = total(output, replace(target, own_share=share), Balance(weights, torch.zeros(5)), settings)
     summed = divisor = 0.0
     for b in range(2):
         for t in range(30):
             for label, part in ((target.labels[b, t], share[b, t]), (target.labels[1 - b, t], 1 - share[b, t])):
                 if label >= 0:
-                    one = action_loss(output.logits_BTN[b, t][None, None], label[None, None], EVEN, 2.5, 0.1)
+                    one = action_loss(output.logits_BTN[b, t][None, None], label[None, None], ONES, 2.5, 0.1)
                     summed += (part * weights[label] * one).item()
                     divisor += (part * weights[label]).item()
     assert found.action.item() == pytest.approx(summed / divisor, rel=1e-5)
-    unmixed = total(output, target, weights, settings)
+    unmixed = total(output, target, Balance(weights, torch.zeros(5)), settings)
     assert found.action != unmixed.action
     for name in ("kp", "heat", "smooth", "tmse"):
         assert getattr(found, name) == getattr(unmixed, name)

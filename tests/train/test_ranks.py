@@ -23,6 +23,7 @@ from pipeline.settings import TrainSettings
 from pipeline.torchrun import STARTED_BY
 from pipeline.train import losses, stage
 from pipeline.train.augment import Augmented
+from pipeline.train.balance import Balance
 from pipeline.train.data import prepare
 from pipeline.train.ranks import Ranks
 from pipeline.train.run_folder import BEST, HISTORY, LAST
@@ -350,7 +351,7 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
     visible = torch.rand(B, T, K, generator=generator) > torch.arange(B)[:, None, None] / B
     valid = torch.arange(T) < torch.tensor([9, 4, 7, 1])[:, None]
     target_xy = torch.rand(B, T, K, 2, generator=generator)
-    weights = torch.tensor([1.0, 0.2, 3.0, 0.0, 2.0])
+    balance = Balance(torch.tensor([1.0, 0.2, 3.0, 0.0, 2.0]), torch.tensor([-0.5, -2.0, -3.0, 0.0, -1.0]))
     begins = torch.randn(B, T, generator=generator, requires_grad=True)
     seam = torch.arange(T) == torch.tensor([6, 2, 0, 9])[:, None]
     settings = TrainSettings(lambda_smooth=0.3, lambda_tmse=0.2, lambda_boundary=0.5, model_type=model_type)
@@ -364,7 +365,7 @@ def test_the_parts_of_a_batch_have_the_losses_and_gradients_of_the_whole(cut: in
             logits[samples], xy[samples], heat[samples], (2 * logits[samples],), boundary_BT=begins[samples]
         )
         part = part if counts else losses.counting_nothing(part)
-        return losses.total(output, part, weights, settings, over_ranks, 3.0)
+        return losses.total(output, part, balance, settings, over_ranks, 3.0)
 
     whole = losses_of(slice(None), True, lambda own: own)
     assert whole.boundary > 0

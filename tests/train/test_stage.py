@@ -511,6 +511,7 @@ CHANGES = {
     "merge": "none", "train_T": 16, "val_T": 12, "kp_likelihood_thr": 0.97, "val_share": 0.5, "kp_jitter_std": 0.2,
     "aug_brightness": 0.9, "aug_contrast": 0.9, "aug_temporal_drop": 0.5, "aug_hflip": 1.0, "aug_noise_std": 0.3,
     "aug_roll": 0, "rare_threshold_share": 0.5, "focal_gamma": 0.0, "label_smoothing": 0.4, "class_weight_power": 0.0,
+    "logit_adjust": 1.0,
     "lambda_kp": 5.0, "lambda_smooth": 0.5, "dropout": 0.6, "head_dropout": 0.6, "weight_decay": 5.0, "lr": 1e-2,
     "min_lr": 1.5e-3, "lr_schedule": "plateau", "warmup_epochs": 2, "grad_clip": 1e-3, "epochs": 3, "batch_size": 2,
     "seed": 9, "use_ema": True, "group_by": "_([ab])$", "aug_kp_drop": 0.3, "view": "animal",
