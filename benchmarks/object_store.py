@@ -29,11 +29,12 @@ from speed_windows import BATCH, _random_windows
 import cache as clip_cache
 from pipeline.demo.dataset import make_dataset
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import HISTORY
 from pipeline.train.stage import train
 from pipeline.train.stream import Stream, load_clips
+from pipeline.train_settings import Keep, TrainSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

@@ -222,11 +222,11 @@ def train_ours(task: dict[str, Any], run: Path) -> dict[str, Any]:
     from pipeline.model.tcn import receptive_field
     from pipeline.model.trained import load_trained
     from pipeline.predict.stage import predict_clip
-    from pipeline.settings import TrainSettings
     from pipeline.settings_given import checked
     from pipeline.train.run_folder import BEST, HISTORY, LAST
     from pipeline.train.split import Split, save_split
     from pipeline.train.stage import train
+    from pipeline.train_settings import TrainSettings
 
     parts = {"train": tuple(task["train"]), "val": tuple(task["val"])}
     save_split(Split(**parts, groups={name: name for names in parts.values() for name in names}), run / "fold.csv")

@@ -23,9 +23,10 @@ import pandas as pd
 import speed
 
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.train import stage
 from pipeline.train.run_folder import HISTORY
+from pipeline.train_settings import TrainSettings
 
 BATCH = 4
 EPOCHS = {"cnn": 3, "none": 8}

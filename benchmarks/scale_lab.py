@@ -18,7 +18,7 @@ from pipeline.demo.dataset import make_dataset
 from pipeline.preprocess import seen
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 NETWORK = "DLC_resnet50_demoMar5shuffle1_100000"
 

@@ -153,9 +153,9 @@ def run_again(lab: Lab) -> None:
 
 def split(lab: Lab) -> None:
     """The split by animal, and an epoch's windows; the labels are a few clips' again and again."""
-    from pipeline.settings import TrainSettings
     from pipeline.train.split import make_split
     from pipeline.train.windows import class_counts, plan_epoch, rare_boost
+    from pipeline.train_settings import TrainSettings
 
     names = list(lab.names())
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from recordings import first_linked
 import cache as clip_cache
 from pipeline.demo.dataset import make_dataset
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 PARTS = ("preprocess", "windows", "training", "clips", "frames")
 

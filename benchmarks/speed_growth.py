@@ -18,9 +18,10 @@ import cache as clip_cache
 from cache import index
 from pipeline.console import Bar
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.train.data import prepare
 from pipeline.train.loop import Loop
+from pipeline.train_settings import Keep, TrainSettings
 
 # What a trainer does until it holds a batch, in a process of its own. A: of windows anywhere in the cache; B: after all
 # keypoints and labels were read and the split was made, as `pipeline train` does.
@@ -29,7 +30,7 @@ import json, sys, time
 started = time.perf_counter()
 import numpy as np, psutil
 import cache
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train.data import prepare
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import Stream, load_clips

@@ -31,7 +31,8 @@ from pipeline.model.decision import Decision, Evidence
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.trained import Trained
 from pipeline.predict.stage import predict
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
+from pipeline.train_settings import TrainSettings
 
 PARTS = ("long", "many", "decision")
 NAMES = ("rest", "paw_withdraw", "paw_lick", "paw_shake", "walk", "active")

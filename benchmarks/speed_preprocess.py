@@ -17,7 +17,7 @@ from cache import Geometry
 from pipeline.cluster import Cluster
 from pipeline.preprocess.probe import probe
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 
 def run(work: Path, folders: dict[str, Path], img_size: int, rounds: int) -> None:

@@ -14,12 +14,12 @@ import cache as clip_cache
 from pipeline.console import Bar
 from pipeline.model.infer import pick_device
 from pipeline.model.threads import threads_for
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import loop as training
 from pipeline.train import losses
 from pipeline.train.augment import augment
 from pipeline.train.data import prepare
 from pipeline.train.stream import Stream
+from pipeline.train_settings import Keep, TrainSettings
 
 ALL_ON = {"aug_hflip": 0.5}  # everything else is on by default
 

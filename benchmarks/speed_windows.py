@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 import cache as clip_cache
 from cache import Clip
-from pipeline.settings import Keep
 from pipeline.train import keep
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import Stream, load_clips
 from pipeline.train.windows import Window
+from pipeline.train_settings import Keep
 
 BATCH, DEPTH = 4, 4
 

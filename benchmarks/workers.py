@@ -147,7 +147,7 @@ def timed(parts: Path, part: str, core: str, workers: str, img_size: str) -> Seq
 def preprocessed(folder: Path, cluster: object, img_size: int) -> int:
     """Makes its cache anew; returns the frames that were decoded."""
     from pipeline.preprocess.stage import preprocess
-    from pipeline.settings import PreprocessSettings
+    from pipeline.preprocess_settings import PreprocessSettings
 
     cache = folder / f"cache-{os.getpid()}"
     settings = PreprocessSettings(img_size=img_size)

@@ -1,4 +1,4 @@
-"""Pages that the code itself writes: every setting (pipeline/settings.py) and every command (the typer app)."""
+"""Pages that the code itself writes: every setting (`*_settings.py` in pipeline/) and every command (the typer app)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any, get_type_hints
 import typer
 
 from pipeline.cli import app
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import flag
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.train_settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 STAGES = {"preprocess": PreprocessSettings, "train": TrainSettings}

@@ -42,12 +42,13 @@ from pipeline.options import (
     with_copy,
 )
 from pipeline.predict.command import predict
+from pipeline.preprocess_settings import STALL_S, PreprocessSettings
 from pipeline.report.command import report
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import STALL_S, Keep, PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.tables.command import tables
+from pipeline.train_settings import Keep, TrainSettings
 
 # Old command lines write --kp_jitter_std: - and _ are the same in a flag.
 _CONTEXT = {"token_normalize_func": lambda name: name.replace("_", "-"), "help_option_names": ["-h", "--help"]}

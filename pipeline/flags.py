@@ -1,4 +1,4 @@
-"""Command-line flags made of the settings: written once, in `pipeline/settings.py`."""
+"""Command-line flags made of the settings: written once, in `preprocess_settings.py` and `train_settings.py`."""
 
 import dataclasses
 import functools

@@ -13,10 +13,11 @@ from pipeline import shown
 from pipeline.cluster import Cluster
 from pipeline.console import progress_bar, say, table
 from pipeline.machine import LOWER, memory_advice
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.torchrun import place
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import RECORD, RunRecord, write_text
+from pipeline.train_settings import Keep, TrainSettings
 
 DONE, FAILED, LEFT_OUT, STALE, INTERRUPTED = 0, 1, 3, 4, 130
 

@@ -8,8 +8,8 @@ import typer
 from pipeline.cluster import Cluster
 from pipeline.machine import cores
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep
 from pipeline.settings_file import read_slurm
+from pipeline.train_settings import Keep
 
 if TYPE_CHECKING:
     from cache import Place

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.train_settings import TrainSettings
 
 SLURM = "slurm"  # its table in the file; all others hold settings
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 from typing import Any, TypeVar, get_type_hints
 
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError, flag
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.train_settings import TrainSettings
 
 Settings = TypeVar("Settings", PreprocessSettings, TrainSettings)
 

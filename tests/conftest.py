@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from tests_support import write_small_cache
 
 if TYPE_CHECKING:

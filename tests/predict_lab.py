@@ -14,7 +14,8 @@ from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.trained import Trained
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
+from pipeline.train_settings import TrainSettings
 
 NAMES = ("rest", "lick", "walk")
 TRIAL = 30

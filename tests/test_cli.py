@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import flag
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.train_settings import TrainSettings
 from tables_lab import random_lab, write_cache
 from tests_support import called, write_small_cache
 

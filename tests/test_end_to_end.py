@@ -22,7 +22,7 @@ from pipeline.predict.evaluation import EvaluateError
 from pipeline.predict.models import misfit
 from pipeline.predict.stage import predict_clip
 from pipeline.preprocess.annotations import read_annotation
-from pipeline.settings import REFERENCE_CLASSES
+from pipeline.preprocess_settings import REFERENCE_CLASSES
 from tests_support import called, write_small_cache
 
 SIZE = (96, 72)

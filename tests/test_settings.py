@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError, parse_lengths, parse_list, parse_map
-from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
+from pipeline.train_settings import TrainSettings
 
 # The settings that the project promises, with their defaults; a change here is a change for every user.
 PROMISED = {

@@ -16,10 +16,10 @@ from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.machine import LOWER, memory_advice
 from pipeline.predict import evaluation as scoring
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import stage as training
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import HISTORY, write_text
+from pipeline.train_settings import Keep, TrainSettings
 
 TEST = "test"
 # Written last into the fold's folder: with it the fold is scored. It is moved away with a run of other settings.

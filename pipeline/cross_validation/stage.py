@@ -23,7 +23,6 @@ from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import pretrained
 from pipeline.train.check_settings import check_settings
 from pipeline.train.data import Part, common_picture, label_counts, network_config
@@ -34,6 +33,7 @@ from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, check_apart, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split, some
 from pipeline.train.stream import load_clips
+from pipeline.train_settings import Keep, TrainSettings
 
 SPLITS = "splits"
 TABLE = "cross_validation.csv"

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.demo.behaviour import Act
 from pipeline.demo.mouse import FPS, Animal
-from pipeline.settings import REFERENCE_CLASSES
+from pipeline.preprocess_settings import REFERENCE_CLASSES
 
 CLASS_NAMES = tuple(REFERENCE_CLASSES.split(","))
 TRIAL_FRAMES = 360

@@ -15,7 +15,7 @@ from pipeline.options import (
     WorkersOption,
     cluster_of,
 )
-from pipeline.settings import STALL_S
+from pipeline.preprocess_settings import STALL_S
 
 
 def predict(

@@ -20,7 +20,6 @@ from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
 from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit
 from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
-from pipeline.settings import TrainSettings
 from pipeline.train import pretrained
 from pipeline.train.balance import balance
 from pipeline.train.data import Part
@@ -32,6 +31,7 @@ from pipeline.train.split import SplitError, read_split
 from pipeline.train.stream import load_clips
 from pipeline.train.validate import Evaluation
 from pipeline.train.validate import evaluate as evaluate_clips
+from pipeline.train_settings import TrainSettings
 
 SCORES = "scores.json"
 HELD_OUT = {"val": "held-out recordings", "test": "test recordings"}  # the parts of a split that can be scored

@@ -19,9 +19,9 @@ from pipeline.model.trained import Trained
 from pipeline.predict.exports import Prediction, bout_table, trial_name, write_trial
 from pipeline.predict.models import merge_of
 from pipeline.predict.records import PredictFolder, Record, TrialRecord
-from pipeline.settings import TrainSettings
 from pipeline.train.stream import load_clip
 from pipeline.train.windows import tiles
+from pipeline.train_settings import TrainSettings
 
 
 def predict_clip(

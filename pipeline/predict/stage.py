@@ -22,7 +22,7 @@ from pipeline.predict.recording import predict_clip, predict_recording
 from pipeline.predict.records import BOUTS, SUMMARY, PredictFolder, model_sources, sources
 from pipeline.predict.summary import FAILED, PREDICTED, REFUSED, SKIPPED, UP_TO_DATE, WITH_RESULTS, Outcome
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import STALL_S, PreprocessSettings
+from pipeline.preprocess_settings import STALL_S, PreprocessSettings
 
 __all__ = ["BOUTS", "SUMMARY", "PredictError", "Predicted", "predict", "predict_clip"]
 

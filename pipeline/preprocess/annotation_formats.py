@@ -21,8 +21,8 @@ from pipeline.preprocess.annotations import (
 from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.spans import lay
 from pipeline.preprocess.text_table import read_lines, rows_below
+from pipeline.preprocess_settings import ANNOTATION_FORMATS, PreprocessSettings
 from pipeline.setting_texts import SettingsError, parse_list
-from pipeline.settings import ANNOTATION_FORMATS, PreprocessSettings
 
 EVENTS = ("boris", "bouts")  # formats that tell of a whole recording
 _DELIMITERS = ",;\t"

@@ -27,7 +27,7 @@ from pipeline.preprocess.stage import BAD_EXIT_CODE, Progress, check_settings
 from pipeline.preprocess.staleness import UNUSABLE, skip_for
 from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.preprocess.trials import Plan, Trial, damage_note, damage_of, leave_out_damaged, plan_trials
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError, parse_map
-from pipeline.settings import PreprocessSettings
 
 _DEFAULT_CROPS = PreprocessSettings().crops
 

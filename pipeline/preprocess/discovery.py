@@ -23,7 +23,7 @@ from pipeline.preprocess.table_names import (
     tables_by_stem,
 )
 from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
 ANNOTATION_PREFIX = "prediction_"

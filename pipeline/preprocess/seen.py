@@ -21,7 +21,7 @@ from pipeline.preprocess.discovery import RecordingFiles, Skip
 from pipeline.preprocess.probe import VideoSummary
 from pipeline.preprocess.table_names import header_fault
 from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 TABLE_VERSION = 2  # of what is made from DLC tables and annotations; frames have DECODE_VERSION
 VERSIONS = [DECODE_VERSION, TABLE_VERSION]

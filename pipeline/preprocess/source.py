@@ -15,8 +15,8 @@ from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.keypoints import DlcTable, KeypointError, read_dlc
 from pipeline.preprocess.probe import VideoFacts, VideoSummary, probe
 from pipeline.preprocess.text_table import UnreadableError, require_content
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings
 
 _OUTSIDE_SHARE = 0.05  # of the keypoints may lie outside the picture before that is said
 _SURE = 0.5  # likelihood of the points that the size of an unknown picture is taken from

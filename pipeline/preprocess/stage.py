@@ -20,8 +20,8 @@ from pipeline.preprocess.recording import Result
 from pipeline.preprocess.source import parse_frame_size
 from pipeline.preprocess.staleness import Task, describe, packed_as_wanted
 from pipeline.preprocess.workers import work_all
+from pipeline.preprocess_settings import STALL_S, PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import STALL_S, PreprocessSettings
 
 # Between two commits. What is finished and not committed when the stage is killed is found again by the next run, which
 # reads its files once more and decodes nothing.

@@ -18,8 +18,8 @@ from pipeline.preprocess.seen import TABLE_VERSION, SeenRecording, Stamp
 from pipeline.preprocess.source import Source, UnusableError, clock_of, require_files, source_of
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess.trials import Plan, leave_out_damaged, plan_trials
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import parse_list
-from pipeline.settings import PreprocessSettings
 
 # progress(frames done, frames to do); (0, 0) while something else than decoding goes on
 Progress = Callable[[int, int], None]

@@ -14,7 +14,7 @@ from pipeline.preprocess.discovery import Skip, discover
 from pipeline.preprocess.probe import VideoError, VideoFacts, probe
 from pipeline.preprocess.stage import Progress, check_settings
 from pipeline.preprocess.staleness import UNUSABLE, Examined, Job, Task, examine, packed_as_wanted, skip_for
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 TRIED_BLOCKS = 3  # decoded to find out how fast that goes, where no run has
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.preprocess.keypoints import check_header
 from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 HeaderFault = Callable[[Path], ValueError | None]
 

@@ -15,7 +15,7 @@ from pipeline.preprocess.annotations import Annotation, AnnotationError
 from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.crop import CropError, check_frame_column, parse_crops, trial_crop, whole_crop
 from pipeline.preprocess.discovery import RecordingFiles, Skip
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 _NAMED_STRETCHES = 5  # of damaged frames in a note
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.report.content import Note, Section, Table, count, number, share, text
 from pipeline.report.made import Made
-from pipeline.settings import TrainSettings
 from pipeline.train.split import PARTS, Split
+from pipeline.train_settings import TrainSettings
 
 
 def facts(made: Made, **more: str) -> dict[str, str]:

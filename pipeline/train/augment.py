@@ -18,9 +18,9 @@ from pipeline.model.animals import exchanged
 from pipeline.model.frame_encoder import to_unit
 from pipeline.model.mirror import mirrored_order
 from pipeline.model.mixing import partners
-from pipeline.settings import TrainSettings
 from pipeline.train.batch import Batch
 from pipeline.train.tempo import played
+from pipeline.train_settings import TrainSettings
 
 LOST_FRAMES = 20
 P_BRIGHTNESS, P_CONTRAST, P_TEMPORAL_DROP, P_NOISE, P_ROLL = 0.5, 0.5, 0.3, 0.3, 0.2

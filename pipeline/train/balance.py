@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

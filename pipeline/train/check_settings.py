@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.model import pose_graph
 from pipeline.setting_texts import SettingsError, parse_lengths, parse_map
-from pipeline.settings import TrainSettings
 from pipeline.train.labels import make_merge
 from pipeline.train.split import check_pattern, read_split
+from pipeline.train_settings import TrainSettings
 
 # A smaller patch leaves nothing of its picture after the convolutions.
 SMALLEST_PATCH = 8

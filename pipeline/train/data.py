@@ -21,7 +21,6 @@ from pipeline.model.patches import looked_at
 from pipeline.model.pose_branch import pose_set
 from pipeline.model.view import check_keypoints
 from pipeline.setting_texts import SettingsError, flag, parse_lengths, parse_map
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import keep
 from pipeline.train.check_settings import check_settings
 from pipeline.train.labels import Merge, make_merge
@@ -35,6 +34,7 @@ from pipeline.train.split import (
 )
 from pipeline.train.stream import ClipData, load_clips
 from pipeline.train.windows import class_counts, rare_boost
+from pipeline.train_settings import Keep, TrainSettings
 
 # Settings that are off at 0, and shape only what is said of behaviours.
 OF_BEHAVIOUR = ("lambda_boundary", "aug_mix", "refine_stages", "patch_size")

@@ -13,11 +13,11 @@ from pipeline.model import checkpoint
 from pipeline.model.decision import Decision, Evidence, undecided
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import load_trained
-from pipeline.settings import TrainSettings
 from pipeline.train.balance import balance
 from pipeline.train.data import TrainingData
 from pipeline.train.metrics import confusion, macro_f1, segment_f1
 from pipeline.train.validate import evaluate
+from pipeline.train_settings import TrainSettings
 
 # Tried one after the other, the classes' own values about the common one after that.
 COMMON_BEGIN = (1.0, 2.0, 4.0, 8.0, 12.0, 20.0, 30.0, 45.0, 70.0)

@@ -16,7 +16,7 @@ import torch
 from cache import Clip
 from cache.reader import FrameSource
 from pipeline.machine import free_memory
-from pipeline.settings import Keep
+from pipeline.train_settings import Keep
 
 # Of what is free: the network, its activations and other programs need room too.
 DEVICE_SHARE, MEMORY_SHARE = 0.4, 0.4

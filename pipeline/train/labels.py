@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.clip import UNLABELLED
 from pipeline.setting_texts import SettingsError, parse_map
-from pipeline.settings import REFERENCE_MERGE
+from pipeline.train_settings import REFERENCE_MERGE
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,6 @@ from pipeline.model.mirror import flip_pairs
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import boundaries, losses, pretrained
 from pipeline.train.augment import augment
 from pipeline.train.balance import balance
@@ -41,6 +40,7 @@ from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
 from pipeline.train.stream import Stream
 from pipeline.train.validate import Evaluation, evaluate
 from pipeline.train.windows import plan_epoch
+from pipeline.train_settings import Keep, TrainSettings
 
 Say = Callable[[str], None]
 

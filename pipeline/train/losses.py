@@ -13,10 +13,10 @@ from cache.clip import UNLABELLED
 from pipeline.model.mixing import partners
 from pipeline.model.network import Output
 from pipeline.model.view import View
-from pipeline.settings import TrainSettings
 from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
 from pipeline.train.balance import Balance
+from pipeline.train_settings import TrainSettings
 
 # Below this distance (11 px of a 224 px frame) a keypoint's error counts squared, above it as it is: the difference
 # between a paw's middle and its toes is refined, a keypoint on the wrong paw does not outweigh all others.

@@ -16,9 +16,9 @@ from cache import fingerprint
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.network import Network
-from pipeline.settings import TrainSettings
 from pipeline.train.run_folder import BEST, SPLIT, RunRecord, read_record
 from pipeline.train.split import Split, SplitError, group_of, read_split, some
+from pipeline.train_settings import TrainSettings
 
 _PREFIX = "encoder."  # of its weights in those of a network
 _PATCHES = "patches.encoder."  # of those of what sees the patches

@@ -18,8 +18,8 @@ from torch import nn
 
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import TrainSettings
 from pipeline.torchrun import ElsewhereError, Place, place
+from pipeline.train_settings import TrainSettings
 
 Found = TypeVar("Found")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cache import Place, RecordingMeta
 from cache.remote import Remote
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 
 BEST = "best_model_multitask.pt"
 LAST = "last.pt"

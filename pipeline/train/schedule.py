@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 
 WARMUP_START = 0.01
 

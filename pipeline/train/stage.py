@@ -13,8 +13,8 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import parse_list
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train import pretrained
 from pipeline.train.check_settings import check_settings
 from pipeline.train.data import TrainingData, prepare
@@ -39,6 +39,7 @@ from pipeline.train.run_folder import (
     write_record,
 )
 from pipeline.train.split import Split, read_split, save_split
+from pipeline.train_settings import Keep, TrainSettings
 
 # Raised when a change to the training code changes what comes out of the same cache and settings.
 TRAIN_VERSION = 4

@@ -17,7 +17,6 @@ from pipeline.model.decision import Evidence, evidence
 from pipeline.model.ensemble import Ensemble
 from pipeline.model.infer import infer
 from pipeline.model.network import Network, Output
-from pipeline.settings import TrainSettings
 from pipeline.train import losses
 from pipeline.train.augment import Augmented
 from pipeline.train.balance import Balance
@@ -26,6 +25,7 @@ from pipeline.train.keep import fetched
 from pipeline.train.metrics import Scores, TrialResult, score
 from pipeline.train.ranks import ALONE, Ranks
 from pipeline.train.windows import tiles
+from pipeline.train_settings import TrainSettings
 
 
 @dataclass(frozen=True, eq=False)

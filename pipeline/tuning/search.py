@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import TrainSettings
 from pipeline.settings_given import resolve
+from pipeline.train_settings import TrainSettings
 
 # Settings that say what is compared, where or on what, and not how well is learned.
 FIXED = frozenset({"split_file", "group_by", "merge", "seed", "device", "amp", "val_share"})

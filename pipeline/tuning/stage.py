@@ -16,12 +16,12 @@ from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import check_begun, cross_validate
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_given import checked
 from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
 from pipeline.train.stage import BOUNDARY_VERSION, TRAIN_VERSION
+from pipeline.train_settings import Keep, TrainSettings
 from pipeline.tuning.search import Range, Search
 
 if TYPE_CHECKING:

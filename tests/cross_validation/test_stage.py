@@ -25,12 +25,12 @@ from pipeline.model.decision import Decision
 from pipeline.model.infer import infer
 from pipeline.predict.models import load_models, merge_of
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep
 from pipeline.train import stage as training
 from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
 from pipeline.train.stream import load_clip
+from pipeline.train_settings import Keep
 from tests_support import CLASSES, small_clip, write_recording
 
 NAMES = [f"mouse_{i:02d}M" for i in range(6)]
@@ -190,7 +190,7 @@ import sys
 from pathlib import Path
 from pipeline.cluster import Cluster
 from pipeline.cross_validation import stage
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 if __name__ == "__main__":
     settings = TrainSettings(**eval(sys.argv[3]))
     with Cluster(int(sys.argv[4])) as cluster:
@@ -258,7 +258,7 @@ import os, signal, sys, time
 from pathlib import Path
 from pipeline.cluster import Cluster
 from pipeline.cross_validation import crew, stage
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 real = crew.attempt
 def attempt(task, *rest):
     if task.fold == 2:

@@ -23,10 +23,11 @@ import pytest
 import typer
 
 from pipeline.cli import app
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import flag
-from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
+from pipeline.train_settings import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -12,7 +12,7 @@ import cache as clip_cache
 from lab import Lab
 from pipeline.predict.exports import TABLES, Prediction, trial_name, trial_table, write_table
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from tables_lab import CLASSES, LENGTH
 
 N_FRAMES = 2 * LENGTH + 10

@@ -107,7 +107,7 @@ def test_frames_at_their_own_times_are_told_and_kept(tmp_path: Path) -> None:
     pytest.importorskip("pynwb")
     from pynwb import NWBHDF5IO
 
-    from pipeline.settings import PreprocessSettings
+    from pipeline.preprocess_settings import PreprocessSettings
 
     lab = Lab(tmp_path / "lab")
     times_ms = np.cumsum([0, *([33] * 29), *([100] * 30)]).tolist()

@@ -35,11 +35,12 @@ from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.crop import CropError, check_frame_column
 from pipeline.preprocess.keypoints import KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.train.split import SplitError, read_split
+from pipeline.train_settings import TrainSettings
 
 CLASSES = ("rest", "walk", "lick")
 CELLS = ["", "nan", "NaN", "inf", "-1", "1e30", "1_0", "0.5", "x", "../../etc", "é", "\x00", '"', "٣", "a b", "=1+1"]

@@ -30,9 +30,10 @@ from pipeline.pictures import Strip, ethograms
 from pipeline.predict.records import PredictFolder
 from pipeline.predict.stage import predict
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.train.run_folder import HISTORY, LAST
 from pipeline.train.stage import train
+from pipeline.train_settings import TrainSettings
 
 sys.path.append(str(Path(__file__).parents[1]))
 from lab import Lab

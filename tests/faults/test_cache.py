@@ -16,7 +16,7 @@ import pytest
 
 import cache as clip_cache
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 SETTINGS = {"img_size": 32, "trial_frames": 40, "min_frames": 30, "crops": "35=5", "classes": "rest,walk,lick"}
 STORES = ["zarr", "hdf5"]
@@ -108,7 +108,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
 import cache as clip_cache
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 folder, cache, settings = Path(sys.argv[1]), Path(sys.argv[2]), eval(sys.argv[3])
 try:
     preprocess(PreprocessSettings(**settings), cache=cache, videos=folder, annotations=folder)

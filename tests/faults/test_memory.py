@@ -38,7 +38,7 @@ TRAIN = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train.stage import train
 torch.set_num_threads(1)
 rss = []

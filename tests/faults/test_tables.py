@@ -17,7 +17,7 @@ from pipeline.preprocess.annotations import MAX_BYTES, AnnotationError, read_ann
 from pipeline.preprocess.crop import CropError, check_frame_column, trial_crop
 from pipeline.preprocess.keypoints import KeypointError, align, read_dlc
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 HEADER = "scorer,N,N,N,N,N,N\nbodyparts,a,a,a,b,b,b\ncoords,x,y,likelihood,x,y,likelihood\n"
 CLASSES = ("rest", "walk", "lick")

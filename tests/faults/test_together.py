@@ -10,7 +10,7 @@ import pytest
 import cache as clip_cache
 from pipeline.cli import app
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 SETTINGS = PreprocessSettings(img_size=64, trial_frames=30, min_frames=30)
 

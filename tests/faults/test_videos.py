@@ -20,7 +20,7 @@ from pipeline.preprocess.keypoints import read_dlc
 from pipeline.preprocess.probe import VideoError, VideoFacts, decord, probe
 from pipeline.preprocess.source import Source, UnusableError, check_table
 from pipeline.preprocess.stage import Report, preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 ODD = Path(__file__).parents[2].parent / "shared" / "data" / "odd_videos"
 SIDE = 64

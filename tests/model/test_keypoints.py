@@ -11,12 +11,13 @@ from pipeline.demo.dataset import make_dataset
 from pipeline.model.frame_encoder import to_unit
 from pipeline.model.network import Network, NetworkConfig
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.train import losses
 from pipeline.train.augment import Augmented
 from pipeline.train.balance import Balance
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import load_clip
+from pipeline.train_settings import TrainSettings
 
 SIZE, STEPS, T = 48, 60, 8
 

@@ -16,10 +16,10 @@ from pipeline.model.network import Network, NetworkConfig
 from pipeline.model.patches import Patches, looked_at
 from pipeline.model.pose_graph import PARTS
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment
 from pipeline.train.batch import Batch
 from pipeline.train.check_settings import check_settings
+from pipeline.train_settings import TrainSettings
 
 # Its mirror image is itself with left and right exchanged; RMS distance from the middle 1.
 BODY = np.array([[0.0, -1.5], [0.0, 1.1], [-0.5, -0.6], [0.5, -0.6], [-0.8, 0.7], [0.8, 0.7]])

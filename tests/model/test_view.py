@@ -16,11 +16,11 @@ from pipeline.model.parts import clip_output
 from pipeline.model.pose_graph import PARTS
 from pipeline.model.view import AnimalView, View, check_keypoints, pictures, whole
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import TrainSettings
 from pipeline.train.augment import augment, draw
 from pipeline.train.batch import Batch
 from pipeline.train.check_settings import check_settings
 from pipeline.train.losses import heat_loss, keypoint_loss, total
+from pipeline.train_settings import TrainSettings
 
 # Unlike its mirror image and itself turned; RMS distance from the middle 1.
 BODY = np.array([[0.0, -1.4], [0.0, 1.0], [0.5, -0.7], [-0.5, -0.5], [0.8, 0.6], [-0.6, 0.8]])

@@ -12,8 +12,8 @@ from pipeline.preprocess.annotation_formats import read_labels
 from pipeline.preprocess.annotations import Annotation, AnnotationError
 from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.stage import check_settings
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings
 
 CLASSES = ("rest", "walk", "lick")
 FPS = 30

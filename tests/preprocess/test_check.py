@@ -10,7 +10,7 @@ import pytest
 from pipeline.preprocess.check import Checked, check
 from pipeline.preprocess.discovery import DiscoveryError
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from tests_support import called
 
 SMALL = {"img_size": 64, "trial_frames": 80, "min_frames": 60, "crops": "70=10"}

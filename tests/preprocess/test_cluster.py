@@ -17,8 +17,8 @@ import pytest
 from pipeline.cluster import Cluster, ClusterError
 from pipeline.options import cluster_of
 from pipeline.preprocess.stage import preprocess
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings
 from tests_support import files_of
 
 SETTINGS = PreprocessSettings(img_size=64, trial_frames=30, min_frames=30)

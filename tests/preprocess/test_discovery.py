@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.preprocess.discovery import Discovery, DiscoveryError, discover
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 HEADER = "scorer,N,N,N\nbodyparts,a,a,a\ncoords,x,y,likelihood\n0,1,2,1\n"
 

@@ -13,7 +13,7 @@ from pipeline.preprocess.check import check
 from pipeline.preprocess.discovery import discover
 from pipeline.preprocess.stage import preprocess
 from pipeline.preprocess.trials import Plan, plan_trials
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 CLASSES = "rest,walk,lick"
 TWO_TRIALS = {"trial_frames": 20, "min_frames": 15, "crops": "15=5", "classes": CLASSES, "img_size": 32}

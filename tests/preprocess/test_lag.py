@@ -13,7 +13,7 @@ from pipeline.preprocess.discovery import discover
 from pipeline.preprocess.keypoints import DlcTable, align, read_dlc
 from pipeline.preprocess.lag import MAX_LAG, LagEstimate, estimate_lag
 from pipeline.preprocess.source import source_of
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 N = 360
 

@@ -13,7 +13,7 @@ from lab import Lab
 from pipeline.cluster import Cluster
 from pipeline.preprocess import stage
 from pipeline.preprocess.status import status
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 SETTINGS = {"img_size": 32, "trial_frames": 40, "min_frames": 30, "crops": "35=5", "classes": "rest,walk,lick"}
 

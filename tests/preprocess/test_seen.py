@@ -13,7 +13,7 @@ from cache import fingerprint
 from pipeline.preprocess import seen, table_names
 from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 OLD_NS = time.time_ns() - 3600 * 10**9
 

@@ -11,7 +11,7 @@ from pipeline.preprocess import h5_table
 from pipeline.preprocess.discovery import discover
 from pipeline.preprocess.keypoints import KeypointError, read_dlc
 from pipeline.preprocess.text_table import UnreadableError
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 sio = pytest.importorskip("sleap_io")
 

@@ -15,8 +15,8 @@ import cache as clip_cache
 from pipeline.preprocess.probe import decord
 from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import Report, preprocess, work_until_commit_s
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import PreprocessSettings
 
 SIDE = 64
 N_CLASSES = 1200

@@ -9,7 +9,7 @@ import pytest
 from pipeline.cli import app
 from pipeline.preprocess.stage import preprocess
 from pipeline.preprocess.status import Status, status
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 VALUES = {"img_size": 64, "trial_frames": 30, "min_frames": 30}
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.preprocess.discovery import RecordingFiles
 from pipeline.preprocess.trials import Plan, plan_trials
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 
 
 @pytest.fixture

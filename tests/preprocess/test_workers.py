@@ -15,7 +15,7 @@ import pytest
 import cache as clip_cache
 from pipeline.cluster import Cluster
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 from tests_support import files_of
 
 SETTINGS = PreprocessSettings(img_size=64, trial_frames=30, min_frames=30)
@@ -80,7 +80,7 @@ import json, os, pathlib, sys, time
 from pipeline.cluster import Cluster
 from pipeline.preprocess import workers
 from pipeline.preprocess.stage import preprocess
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess_settings import PreprocessSettings
 real = workers.work
 def work(task, *rest):
     if task.files.name == "b":
@@ -129,7 +129,7 @@ def test_workers_end_with_the_process_that_started_them(three, tmp_path: Path) -
         "import sys, os, pathlib, psutil, signal\n"
         "from pipeline.cluster import Cluster\n"
         "from pipeline.preprocess import stage\n"
-        "from pipeline.settings import PreprocessSettings\n"
+        "from pipeline.preprocess_settings import PreprocessSettings\n"
         "def progress(name, done, total):\n"
         "    print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -15,9 +15,9 @@ from pipeline import jobs
 from pipeline.cluster import IN_PROCESS
 from pipeline.predict.exports import TABLES, Prediction, bout_table, trial_name, write_table
 from pipeline.predict.stage import BOUTS
-from pipeline.settings import Keep
 from pipeline.train.followers import NOBODY
 from pipeline.train.split import Split, save_split
+from pipeline.train_settings import Keep
 from tables_lab import CLASSES as PREDICTED_CLASSES
 from tables_lab import random_lab, write_predictions
 from tests_support import small_clip, write_recording

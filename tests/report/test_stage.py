@@ -25,9 +25,9 @@ from pipeline.report.folders import ReportError
 from pipeline.report.made import MADE
 from pipeline.report.predicted import of_prediction
 from pipeline.report.stage import REPORT, describe, make
-from pipeline.settings import Keep
 from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import BEST
+from pipeline.train_settings import Keep
 from tests_support import write_small_cache
 
 TRAIN = jobs.HowToTrain(resume=False, force=False, keep=Keep.AUTO, profile=False, follow=NOBODY)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.model import pose_graph
 from pipeline.model.mirror import flip_pairs
-from pipeline.settings import TrainSettings
 from pipeline.train.augment import Augmented, augment, draw, plain, share_kept, tempo
 from pipeline.train.batch import Batch
 from pipeline.train.tempo import played
+from pipeline.train_settings import TrainSettings
 
 NAMES = pose_graph.PARTS
 PAIRS = ((2, 3), (4, 5))

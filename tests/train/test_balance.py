@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from pipeline.model.network import Output
-from pipeline.settings import TrainSettings
 from pipeline.train.augment import Augmented
 from pipeline.train.balance import balance, class_weights, log_shares
 from pipeline.train.losses import total
+from pipeline.train_settings import TrainSettings
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])

@@ -121,7 +121,7 @@ def test_following_changes_nothing_that_is_learned(poses: Path, make, followed: 
 KILLED_BEFORE_IT_SAVES = """
 import os, signal, sys, torch
 from pathlib import Path
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train import loop, stage
 from pipeline.train.followers import Follow
 torch.set_num_threads(1)
@@ -215,7 +215,7 @@ def test_folds_are_compared_in_one_board(poses: Path, make, tmp_path: Path) -> N
 WITH_WANDB = """
 import os, sys, torch
 from pathlib import Path
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train import stage
 from pipeline.train.followers import Follow
 torch.set_num_threads(1)

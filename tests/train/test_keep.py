@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import cache as clip_cache
-from pipeline.settings import Keep
 from pipeline.train import keep
 from pipeline.train.labels import make_merge
 from pipeline.train.stream import Stream, load_clip
 from pipeline.train.windows import every_window
+from pipeline.train_settings import Keep
 from tests_support import write_small_cache
 
 CPU = torch.device("cpu")

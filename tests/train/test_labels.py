@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from pipeline.preprocess_settings import REFERENCE_CLASSES
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import REFERENCE_CLASSES
 from pipeline.train.labels import make_merge
 
 REFERENCE = tuple(REFERENCE_CLASSES.split(","))

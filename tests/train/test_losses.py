@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.model.network import Output
-from pipeline.settings import TrainSettings
 from pipeline.train import boundaries
 from pipeline.train.augment import Augmented
 from pipeline.train.balance import Balance
@@ -26,6 +25,7 @@ from pipeline.train.losses import (
     total,
     truncated_mse,
 )
+from pipeline.train_settings import TrainSettings
 
 ONES = torch.ones(5)
 EVEN = Balance(ONES, torch.zeros(5))

@@ -10,9 +10,9 @@ from s3_lab import BUCKET, S3Server
 
 import cache as clip_cache
 from pipeline.predict.evaluation import evaluate
-from pipeline.settings import Keep
 from pipeline.train.run_folder import BEST, HISTORY
 from pipeline.train.stage import train
+from pipeline.train_settings import Keep
 from tests_support import files_of
 
 TIMES = ["seconds", "waited"]  # of an epoch, which no two have in common

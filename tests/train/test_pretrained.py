@@ -22,12 +22,13 @@ from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.predict.evaluation import evaluate
 from pipeline.predict.models import load_models
+from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, PreprocessSettings, TrainSettings
 from pipeline.train import pretrained, stage
 from pipeline.train.followers import Follow
 from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, SPLIT, RunError
 from pipeline.train.split import SplitError, read_split
+from pipeline.train_settings import Keep, TrainSettings
 from tests_support import SIDE, called, small_clip, write_recording, write_small_cache
 
 QUIET = jobs.HowToTrain(False, False, Keep.AUTO, False, Follow(tensorboard=True))

@@ -19,7 +19,6 @@ from pipeline.cli import main
 from pipeline.model import checkpoint
 from pipeline.model.network import Output
 from pipeline.setting_texts import flag
-from pipeline.settings import TrainSettings
 from pipeline.torchrun import STARTED_BY
 from pipeline.train import losses, stage
 from pipeline.train.augment import Augmented
@@ -28,6 +27,7 @@ from pipeline.train.data import prepare
 from pipeline.train.ranks import Ranks
 from pipeline.train.run_folder import BEST, HISTORY, LAST
 from pipeline.train.windows import every_window
+from pipeline.train_settings import TrainSettings
 from tests_support import small_clip, write_recording
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ with world("cpu") as ranks:
 RESUME = """
 import sys
 from pathlib import Path
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train import stage
 settings = TrainSettings(**eval(sys.argv[3]))
 stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), resume=True)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.settings import TrainSettings
 from pipeline.train.schedule import EarlyStopping, Plateau, ema_decay_at, lr_at
+from pipeline.train_settings import TrainSettings
 
 SETTINGS = TrainSettings(lr=1e-3, min_lr=1e-5, warmup_epochs=2, epochs=10)
 STEPS = 7

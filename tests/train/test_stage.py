@@ -25,7 +25,6 @@ from pipeline.model.mixing import mixed
 from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings
 from pipeline.train import loop, stage
 from pipeline.train.data import prepare
 from pipeline.train.losses import class_weights
@@ -35,6 +34,7 @@ from pipeline.train.schedule import ema_decay_at
 from pipeline.train.split import SplitError
 from pipeline.train.validate import evaluate
 from pipeline.train.windows import every_window
+from pipeline.train_settings import Keep, TrainSettings
 from tests_support import CLASSES, KEYPOINTS, small_clip, write_recording, write_small_cache
 
 LOSSES = ["shown_loss", "train_loss", "val_loss", "val_kp_loss", "val_macro_f1"]
@@ -137,7 +137,7 @@ def test_the_seed_decides_everything(small_cache: Path, quick, tmp_path: Path) -
 KILLED_RUN = """
 import sys, torch
 from pathlib import Path
-from pipeline.settings import TrainSettings
+from pipeline.train_settings import TrainSettings
 from pipeline.train import stage
 torch.set_num_threads(1)
 settings = TrainSettings(**eval(sys.argv[3]))

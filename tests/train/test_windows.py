@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.settings import TrainSettings
 from pipeline.train.windows import Window, class_counts, every_window, plan_epoch, rare_boost, tiles
+from pipeline.train_settings import TrainSettings
 
 REST, LICK, SHAKE = 0, 1, 2
 NO_BOOST = np.ones(3)

@@ -16,12 +16,12 @@ from pipeline.jobs import DONE, tune
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.setting_texts import SettingsError
-from pipeline.settings import Keep, TrainSettings
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.train.followers import NOBODY
 from pipeline.train.run_folder import BEST, RunError
 from pipeline.train.stage import train
+from pipeline.train_settings import Keep, TrainSettings
 from pipeline.tuning import stage
 from pipeline.tuning.search import DEFAULT, Range, read_search
 from tests_support import small_clip, write_recording, write_small_cache
