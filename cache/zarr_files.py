@@ -1,4 +1,4 @@
-"""The files of a zarr v3 array that is cut along its first axis, read and written without zarr's own machinery.
+"""The files of a zarr v3 array that is cut along its first axis, read without zarr's own machinery.
 
 zarr-python reads them all the same. Through it a window of 60 frames takes several times as long as unpacking it does:
 it plans, allocates and copies where here the packed bytes are read and unpacked straight into the caller's buffer.
@@ -7,76 +7,23 @@ An array's zarr.json is what says how its files are laid out, so arrays of other
 
 from __future__ import annotations
 
-import json
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import google_crc32c
 import numpy as np
 from numcodecs import zstd
 
 from cache.clip import CacheError
 from cache.remote import Place, Remote, StoreError
-
-LEVEL = 1  # of zstd: higher ones pack decoded video no better
-_ABSENT = 2**64 - 1  # in a shard's index: there is no such chunk
-_CRC_BYTES = 4
+from cache.zarr_layout import ABSENT, CRC_BYTES, Layout, crc, read_layout
 
 _scratch = threading.local()
 
 
 class WrongSizeError(CacheError):
     """A chunk holds more or less than it should."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How an array lies in its files.
-
-    shape: of the array. chunk: rows that are packed together. file: rows in one file: a multiple of chunk if sharded,
-    else chunk itself. packed: by zstd, otherwise as they are.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    chunk: int
-    file: int
-    sharded: bool
-    packed: bool
-
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-
-def read_layout(path: Place) -> Layout:
-    """The layout of the array in the folder `path`. Raises OSError, and CacheError for one that is cut otherwise."""
-    try:
-        content = json.loads((path / "zarr.json").read_bytes())
-        shape = tuple(content["shape"])
-        rows, *others = content["chunk_grid"]["configuration"]["chunk_shape"]
-        codecs = content["codecs"]
-        sharded = codecs[0]["name"] == "sharding_indexed"
-        chunk = rows
-        if sharded:
-            configuration = codecs[0]["configuration"]
-            chunk, codecs = configuration["chunk_shape"][0], configuration["codecs"]
-        names = [codec["name"] for codec in codecs]
-        plain = codecs[0].get("configuration", {}).get("endian", "little") == "little"
-        plain &= content["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-        plain &= not sharded or configuration.get("index_location", "end") == "end"
-        dtype = np.dtype(content["data_type"]).newbyteorder("<")
-        if plain and min(rows, chunk) > 0 and tuple(others) == shape[1:] and names in (["bytes"], ["bytes", "zstd"]):
-            return Layout(shape, dtype, chunk, rows, sharded, "zstd" in names)
-    except StoreError:
-        raise
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise CacheError(f"{path}: its zarr.json is damaged ({error!r})") from None
-    raise CacheError(f"{path}: its chunks or codecs ({', '.join(names)}) are not those of this program")
 
 
 class ArrayFiles:
@@ -107,12 +54,11 @@ class ArrayFiles:
 
     def names(self) -> list[str]:
         """Of its files, below its folder."""
-        n_files = -(-self.layout.shape[0] // self.layout.file)
-        return ["zarr.json", *(_name(self.layout, number) for number in range(n_files))]
+        return ["zarr.json", *map(self.layout.file_name, range(self.layout.n_files))]
 
     def check_files(self) -> None:
         """Raises OSError or CacheError where a file is missing or, in a sharded array, cut short."""
-        for number in range(-(-self.layout.shape[0] // self.layout.file)):
+        for number in range(self.layout.n_files):
             path = self._file(number)
             size = path.stat().st_size
             if self.layout.sharded:
@@ -127,7 +73,7 @@ class ArrayFiles:
 
     def _file(self, number: int) -> Path:
         assert isinstance(self._path, Path)
-        return self._path / _name(self.layout, number)
+        return self._path / self.layout.file_name(number)
 
     def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
         path = self._file(number)
@@ -150,18 +96,18 @@ class ArrayFiles:
 
     @property
     def _index_bytes(self) -> int:
-        return 16 * (self.layout.file // self.layout.chunk) + _CRC_BYTES
+        return 16 * (self.layout.file // self.layout.chunk) + CRC_BYTES
 
     def _parsed_index(self, content: bytes, name: object) -> np.ndarray:
-        index, crc = content[:-_CRC_BYTES], content[-_CRC_BYTES:]
-        if len(content) < self._index_bytes or _crc(index) != crc:
+        index, checksum = content[:-CRC_BYTES], content[-CRC_BYTES:]
+        if len(content) < self._index_bytes or crc(index) != checksum:
             raise CacheError(f"{name}: the index of its chunks is damaged")
         return np.frombuffer(index, "<u8").reshape(-1, 2)
 
     def _read_chunk(self, file: BinaryIO, path: Path, place: tuple[int, int], start: int, out: np.ndarray) -> None:
         """Rows from `start` of a chunk on, as many as `out` has."""
         offset, length = place
-        if offset == _ABSENT:
+        if offset == ABSENT:
             raise CacheError(f"{path}: a chunk of it was never written")
         flat = out.reshape(-1).view(np.uint8).data
         if not self.layout.packed:
@@ -204,7 +150,7 @@ class RemoteArray(ArrayFiles):
                 raise FileNotFoundError(f"{self._path / name} is not there")
 
     def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
-        path, chunk, row = self._path / _name(self.layout, number), self.layout.chunk, self.layout.row_bytes
+        path, chunk, row = self._path / self.layout.file_name(number), self.layout.chunk, self.layout.row_bytes
         flat = out.reshape(-1).view(np.uint8).data
         if not self.layout.sharded and self.layout.packed:
             self._unpack(memoryview(path.read_bytes()), path, start, flat)
@@ -214,7 +160,7 @@ class RemoteArray(ArrayFiles):
             return
         rows = [(max(start, i * chunk), min(stop, (i + 1) * chunk)) for i in range(start // chunk, -(-stop // chunk))]
         index = self._remote_index(number, path)[start // chunk :][: len(rows)]
-        if (index[:, 0] == _ABSENT).any():
+        if (index[:, 0] == ABSENT).any():
             raise CacheError(f"{path}: a chunk of it was never written")
         starts, lengths = index.astype(int).T
         if not self.layout.packed:
@@ -248,7 +194,7 @@ class CopiedArray(ArrayFiles):
 
     def _file(self, number: int) -> Path:
         path = super()._file(number)
-        self._fetch(self._remote / _name(self.layout, number), path)
+        self._fetch(self._remote / self.layout.file_name(number), path)
         return path
 
     def _read_file(self, number: int, start: int, stop: int, out: np.ndarray) -> None:
@@ -260,59 +206,6 @@ class CopiedArray(ArrayFiles):
             self._indices.pop(number, None)
             super()._file(number).unlink(missing_ok=True)
             super()._read_file(number, start, stop, out)
-
-
-class ShardFiles:
-    """Writes the files of a sharded array: rows after rows, a file when it is full, the last one by `finish`."""
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.layout = layout
-        self._path = path
-        self._n_files = 0
-        self._rows = np.zeros((layout.chunk, *layout.shape[1:]), layout.dtype)
-        self._n_waiting = 0
-        self._chunks: list[bytes] = []
-
-    def append(self, rows: np.ndarray) -> None:
-        """Rows (n, ...) after the former ones; n need not be a round number."""
-        while len(rows):
-            taken = rows[: self.layout.chunk - self._n_waiting]
-            self._rows[self._n_waiting : self._n_waiting + len(taken)] = taken
-            self._n_waiting += len(taken)
-            rows = rows[len(taken) :]
-            if self._n_waiting == self.layout.chunk:
-                self._pack()
-
-    def finish(self) -> None:
-        """Write what is still in memory."""
-        if self._n_waiting:
-            self._rows[self._n_waiting :] = 0
-            self._pack()
-        if self._chunks:
-            self._write()
-
-    def _pack(self) -> None:
-        self._chunks.append(zstd.compress(self._rows, LEVEL, True) if self.layout.packed else self._rows.tobytes())
-        self._n_waiting = 0
-        if len(self._chunks) * self.layout.chunk == self.layout.file:
-            self._write()
-
-    def _write(self) -> None:
-        index = np.full((self.layout.file // self.layout.chunk, 2), _ABSENT, "<u8")
-        lengths = [len(chunk) for chunk in self._chunks]
-        index[: len(lengths), 0] = np.cumsum([0, *lengths[:-1]])
-        index[: len(lengths), 1] = lengths
-        path = self._path / _name(self.layout, self._n_files)
-        path.parent.mkdir(parents=True)
-        with path.open("wb") as file:
-            file.writelines([*self._chunks, index.tobytes(), _crc(index.tobytes())])
-        self._n_files += 1
-        self._chunks = []
-
-
-def _name(layout: Layout, number: int) -> str:
-    """Of a file, below the array's folder."""
-    return "/".join(["c", str(number), *["0"] * (len(layout.shape) - 1)])
 
 
 def _read_exactly(file: BinaryIO, out: memoryview) -> int:
@@ -346,7 +239,3 @@ def _content_size(packed: memoryview) -> int:
     if not n or len(packed) < start + n:
         return -1
     return int.from_bytes(packed[start : start + n], "little") + (256 if n == 2 else 0)
-
-
-def _crc(content: bytes) -> bytes:
-    return google_crc32c.value(content).to_bytes(_CRC_BYTES, "little")

@@ -15,16 +15,9 @@ from zarr.codecs import ZstdCodec
 from cache.clip import ARRAY_DTYPES, CacheError, RecordingMeta, meta_from_dict, meta_to_dict
 from cache.local_copy import copied
 from cache.remote import Place, Remote
-from cache.zarr_files import (
-    LEVEL,
-    ArrayFiles,
-    CopiedArray,
-    Layout,
-    RemoteArray,
-    ShardFiles,
-    WrongSizeError,
-    read_layout,
-)
+from cache.zarr_files import ArrayFiles, CopiedArray, RemoteArray, WrongSizeError
+from cache.zarr_layout import Layout, read_layout
+from cache.zarr_shards import LEVEL, ShardFiles
 
 SUFFIX = ".zarr"
 CHUNK = 30  # frames unpacked at once: a window of 60 then unpacks 89 on average, with chunks of 60 it would be 119
