@@ -35,16 +35,31 @@ bench: install
 	$(BIN)/python -m pip install --quiet opencv-python-headless
 	$(BIN)/python benchmarks/speed.py bench --compile
 
-# Scores, of benchmarks/QUALITY.md: RAT_SOCIAL is the unpacked data set, FOLDS its table of folds. Takes a day on two cores.
-bench-quality: install
+# An environment of its own for the peer, without what only its video models need.
+PEER := bench/lightning-action
+$(PEER)/.installed:
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet --no-deps lightning-action==1.0.2
+	$(PEER)/bin/pip install --quiet torch "lightning>=2.5,<3" "numpy>=2" pandas scikit-learn tensorboard pyyaml jaxtyping "typeguard<3"
+	touch $@
+
+# Scores, of benchmarks/QUALITY.md: RAT_SOCIAL is the unpacked data set, FOLDS its table of folds. Takes days on two cores;
+# what is done is not done again.
+bench-quality: install $(PEER)/.installed
 	$(BIN)/python -m pip install --quiet lightgbm
 	for labels in social aggression; do \
 	  for time in none clip entry; do \
 	    $(BIN)/python benchmarks/peer_lightgbm.py $(RAT_SOCIAL) bench/lightgbm --folds $(FOLDS) --label-set $$labels --time $$time || exit 1; \
 	  done; \
+	  for fold in 0 1 2 3 4; do \
+	    $(BIN)/python benchmarks/peer_lightning_action.py $(RAT_SOCIAL) bench/peer --folds $(FOLDS) --label-set $$labels --fold $$fold \
+	      --epochs 6 --sides peer --peer model.num_layers=5 --peer-python $(PEER)/bin/python || exit 1; \
+	  done; \
 	  $(BIN)/python benchmarks/quality_pose.py $(RAT_SOCIAL) bench/pose --folds $(FOLDS) --label-set $$labels --rows all \
 	  || exit 1; done
 	$(BIN)/python benchmarks/before_after.py bench/video --epochs 20
+	$(BIN)/python benchmarks/before_after.py bench/video60 --recordings 60 --epochs 10 --seeds 1 --rows all
+	$(BIN)/python benchmarks/before_after.py bench/video60lost --recordings 60 --epochs 10 --seeds 1 --rows all --lost 0.4
 
 wheel: install
 	$(BIN)/python -m build --wheel

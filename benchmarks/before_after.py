@@ -58,11 +58,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--recordings", type=int, default=12)
     parser.add_argument("--lost", type=float, default=0.0, help="share of each paw's frames that the tracking loses")
-    parser.add_argument("--rows", default="old settings,defaults,recommended", help=f"of: {', '.join(SETTINGS)}")
+    parser.add_argument(
+        "--rows", default="old settings,defaults,recommended", help=f"all, or of: {', '.join(SETTINGS)}"
+    )
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
     options = parser.parse_args()
-    rows, seeds = options.rows.split(","), [int(seed) for seed in options.seeds.split(",")]
+    rows = list(SETTINGS) if options.rows == "all" else options.rows.split(",")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
     if unknown := set(rows) - SETTINGS.keys():
         parser.error(f"--rows: no such row: {', '.join(sorted(unknown))}; expected some of {', '.join(SETTINGS)}")
     data, cache = options.work / "data", options.work / "cache"
