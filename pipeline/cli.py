@@ -39,6 +39,7 @@ from pipeline.options import (
     WandbOption,
     WorkersOption,
     cluster_of,
+    out_option,
     with_copy,
 )
 from pipeline.predict.command import predict
@@ -109,7 +110,7 @@ def status(
     annotations: AnnotationsOption = None,
     dlc: DlcOption = None,
     config: ConfigOption = None,
-    out: Annotated[Folder, typer.Option("--out", help="folder of a run, to say whether it is up to date too")] = None,
+    out: Annotated[Folder, out_option("folder of a run, to say whether it is up to date too")] = None,
     flags: dict[str, Any],
 ) -> int:
     """What is fresh, stale and why, missing, skipped. Without folders and settings: those of the last preprocess."""
@@ -207,7 +208,7 @@ def run(
 def cross_validate(
     *,
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", help="folder of all folds")],
+    out: Annotated[Path, out_option("folder of all folds")],
     folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds, where no file gives them")] = 5,
     fold_file: Annotated[
         Folder, typer.Option("--fold-file", help="table of folds: recording,fold and maybe group")
@@ -237,7 +238,7 @@ def cross_validate(
 def tune(
     *,
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", help="folder of all trials")],
+    out: Annotated[Path, out_option("folder of all trials")],
     trials: Annotated[int, typer.Option("--trials", min=1, help="finished trials, former ones among them")] = 20,
     folds: Annotated[int, typer.Option("--folds", min=2, help="number of folds of each trial")] = 5,
     search: Annotated[Folder, typer.Option("--search", help="TOML file of ranges and choices")] = None,
@@ -268,7 +269,7 @@ def evaluate(
     on: Annotated[
         str, typer.Option("--on", help="val or test: those recordings of the run's split; all: every one")
     ] = "val",
-    out: Annotated[Folder, typer.Option("--out", help="folder for scores.json and pictures")] = None,
+    out: Annotated[Folder, out_option("folder for scores.json and pictures")] = None,
     flips: FlipsOption = False,
     cache_copy: CacheCopyOption = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps")] = "auto",
@@ -291,7 +292,7 @@ def inspect_clip(
     *,
     clip: Annotated[str, typer.Argument(help="RECORDING/TRIAL, or RECORDING where it has one clip only")],
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", help="folder for the picture and the video")],
+    out: Annotated[Path, out_option("folder for the picture and the video")],
     frames: Annotated[str, typer.Option("--frames", help="START:STOP, of the clip, in the video; default all")] = "",
     likelihood: Annotated[float, typer.Option("--kp-likelihood-thr", help="below it a point is hollow")] = 0.9,
 ) -> None:
@@ -304,7 +305,7 @@ def inspect_clip(
 @app.command()
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", help="folder for the rendered data and what is made of them")],
+    out: Annotated[Path, out_option("folder for the rendered data and what is made of them")],
     recordings: Annotated[int, typer.Option("--recordings", help="recordings to render", min=4)] = 12,
     only_data: Annotated[bool, typer.Option("--only-data", help="render the data and stop")] = False,
     seed: Annotated[int, typer.Option("--seed", help="seed of the rendered data")] = 0,

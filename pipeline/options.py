@@ -1,5 +1,6 @@
 """Options that several commands share, as typer reads them."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -83,7 +84,21 @@ CacheCopyOption = Annotated[
     Folder,
     typer.Option("--cache-copy", help="folder for a copy of what is read of a cache in an object store"),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="folder of the run")]
+
+
+def _on_this_machine(out: Path | None) -> Path | None:
+    # A path makes one stroke of two; a scheme is longer than the letter of a drive.
+    if out is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", out.as_posix()):
+        raise typer.BadParameter(f"{out.as_posix()}: only a cache may be in an object store; expected a local folder")
+    return out
+
+
+def out_option(help: str) -> Any:
+    """A folder that a command writes results into."""
+    return typer.Option("--out", help=help, callback=_on_this_machine)
+
+
+OutOption = Annotated[Path, out_option("folder of the run")]
 ModelOption = Annotated[
     list[Path],
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipeline.export.formats import MOST_VIDEOS, Format
-from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, place_option
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, out_option, place_option
 
 SHOWN_FILES = 20
 
@@ -15,7 +15,7 @@ def export(
     *,
     source: SourceArgument = None,
     to: Annotated[Format, typer.Option("--to", help="format; all: every one")],
-    out: Annotated[Path, typer.Option("--out", help="folder; each format has one of its own in it")],
+    out: Annotated[Path, out_option("folder; each format has one of its own in it")],
     cache: Annotated[
         Any, place_option("--cache", help="people's labels: to export, or to show beside those of SOURCE")
     ] = None,

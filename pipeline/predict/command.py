@@ -14,6 +14,7 @@ from pipeline.options import (
     VideosOption,
     WorkersOption,
     cluster_of,
+    out_option,
 )
 from pipeline.preprocess_settings import STALL_S
 
@@ -21,7 +22,7 @@ from pipeline.preprocess_settings import STALL_S
 def predict(
     *,
     model: ModelOption,
-    out: Annotated[Path, typer.Option("--out", help="folder for the tables and pictures")],
+    out: Annotated[Path, out_option("folder for the tables and pictures")],
     videos: VideosOption = None,
     dlc: DlcOption = None,
     dlc_scorer: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, place_option
+from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, out_option, place_option
 
 SHOWN = {"time_s": "time (s)", "n_bouts": "bouts", "latency_from_stimulus_s": "latency (s)", "responded": "responded"}
 
@@ -13,7 +13,7 @@ SHOWN = {"time_s": "time (s)", "n_bouts": "bouts", "latency_from_stimulus_s": "l
 def tables(
     *,
     source: SourceArgument = None,
-    out: Annotated[Path, typer.Option("--out", help="folder for tables and pictures")],
+    out: Annotated[Path, out_option("folder for tables and pictures")],
     cache: Annotated[
         Any, place_option("--cache", "--truth", help="people's labels: to make tables of, or to compare SOURCE with")
     ] = None,
