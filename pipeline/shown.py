@@ -146,8 +146,8 @@ def show_known(result: Any) -> None:
         say("[warning] nothing tells what the model has seen: if any of these recordings, the scores are too good")
     elif result.n_known:
         say(
-            f"[warning] {result.n_known} of the {result.n_recordings} recordings trained this model, chose its epoch "
-            "or fitted its decision layer: all of these scores are too good"
+            f"[warning] {result.n_known} of the {result.n_recordings} recordings, or others of their animals, trained "
+            "this model, chose its epoch or fitted its decision layer: all of these scores are too good"
         )
     else:
         say("[info] the model has seen none of these recordings")

@@ -47,7 +47,8 @@ class Evaluated:
 
     majority: that class. decided: scores of the model's decision layer, None without one. On the run's held-out
     recordings, which it was fitted on, it is fitted anew for each of five parts of them, on the other four. n_known: of
-    the n_recordings so many trained the model, chose its epoch or fitted its decision layer; None where no split tells.
+    the n_recordings so many, or others of their animals (--group-by of the training), trained the model, chose its
+    epoch or fitted its decision layer; None where no split tells.
     """
 
     model: Evaluation
@@ -101,7 +102,7 @@ def evaluate(
     decided_scores = score(decided, trained.class_names) if decided else None
     majority = int(trained.class_counts.argmax())
     known = _known(models)
-    n_known = None if known is None else len(chosen & known)
+    n_known = None if known is None else len(pretrained.known(chosen, known, settings.group_by))
     pictures = []
     if out:
         # What says whose the trials are goes first and comes last: none is ever taken for another part's or model's.

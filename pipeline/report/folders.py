@@ -159,8 +159,8 @@ def _known(n_known: int | None) -> str:
         return "If the model has seen any of them, which is not known here, the scores are too good."
     if n_known:
         return (
-            f"{n_known} of them trained this model, chose its epoch or fitted its decision layer: all scores are "
-            "too good."
+            f"{n_known} of them, or others of their animals, trained this model, chose its epoch or fitted its "
+            "decision layer: all scores are too good."
         )
     return "The model has seen none of them."
 

@@ -184,12 +184,16 @@ def _seen(split: Split, begins_with: Path | None, dependents: Set[Path]) -> Seen
 
 def known(held_out: Iterable[str], seen: Set[str], group_by: str) -> set[str]:
     """Of recordings those that were seen, or whose animal was; group_by: see `split.group_of`."""
-    names = set(held_out)
+    animals = {_animal(name, group_by) for name in seen} - {None}
+    return {name for name in held_out if name in seen or _animal(name, group_by) in animals}
+
+
+def _animal(name: str, group_by: str) -> str | None:
+    """None where nothing tells: for names of another lab, or of another way to write them."""
     try:
-        animals = {group_of(name, group_by) for name in seen} if group_by else set()
-    except SplitError:  # names of another lab, or of another way to write them: nothing tells their animals
-        animals = set()
-    return {name for name in names if name in seen or (group_by and group_of(name, group_by) in animals)}
+        return group_of(name, group_by) if group_by else None
+    except SplitError:
+        return None
 
 
 def say_begun(path: Path, split: Split, group_by: str, say: Callable[[str], None]) -> None:

@@ -162,6 +162,14 @@ def test_recordings_that_the_model_knows_are_counted(runs: list[Path], small_cac
     with clip_cache.create(tmp_path / "new") as cache:
         write_recording(cache, "another", [small_clip(0)])
     assert evaluate(runs, cache=tmp_path / "new", on="all").n_known == 0
+    content = checkpoint.load(runs[0] / BEST)
+    seen = content["seen"]["trained_on"][0]
+    content["train"]["group_by"] = f"^({seen}|another)"
+    checkpoint.save(tmp_path / "grouped.pt", content)
+    with clip_cache.create(tmp_path / "same_animal") as cache:
+        write_recording(cache, f"{seen}_again", [small_clip(0)])
+        write_recording(cache, "another", [small_clip(0)])
+    assert evaluate([tmp_path / "grouped.pt"], cache=tmp_path / "same_animal", on="all").n_known == 1
     (tmp_path / "alone.pt").write_bytes((runs[0] / BEST).read_bytes())
     assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known == n
     content = checkpoint.load(runs[0] / BEST)
