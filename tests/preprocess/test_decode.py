@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 
 from cache import Geometry
-from pipeline.preprocess.decode import _judged, _placed, decode, luma
+from pipeline.preprocess import decode as decoding
+from pipeline.preprocess.decode import _decoded, _judged, _placed, decode, luma
 from pipeline.preprocess.probe import VideoError, VideoFacts, decord, probe
 
 SIDE = 64
@@ -247,6 +250,32 @@ def test_every_intact_frame_is_the_right_one(lab, b_frames: str) -> None:
         n_marked.append(int((~intact).sum()))
         assert n_marked[-1] <= 24 + 24
     assert sum(n > 0 for n in n_marked) > len(n_marked) // 2, n_marked
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_of_a_damaged_video_one_thread_tells_what_is_good(lab, monkeypatch, damage: bool) -> None:
+    """Of several, one may hand a picture out before another has called it damaged."""
+    path = lab.video("a.mp4", 120, container={"movflags": "faststart"}, options={"g": "24", "bf": "2"})
+    if damage:
+        content = path.read_bytes()
+        place = len(content) // 2
+        wrong = bytes(byte ^ 0x55 for byte in content[place : place + 8])
+        path.write_bytes(content[:place] + wrong + content[place + 8 :])
+    threads = []
+
+    def spied(*args: Any, strict: bool) -> Iterator[VideoFrame | None]:
+        threads.append("several" if strict else "one")
+        return _decoded(*args, strict=strict)
+
+    monkeypatch.setattr(decoding, "_decoded", spied)
+    monkeypatch.setattr(decoding, "_threads", 1)
+    frames, intact = read_with_damage(path)
+    assert intact.all() != damage
+    assert threads == ["one"]
+    monkeypatch.setattr(decoding, "_threads", 4)
+    for found, expected in zip(read_with_damage(path), (frames, intact), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert threads[1:] == (["several", "one"] if damage else ["several"])
 
 
 def test_what_was_predicted_from_a_damaged_frame_is_marked_too(lab) -> None:
