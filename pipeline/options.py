@@ -77,27 +77,29 @@ def place_option(*names: str, help: str) -> Any:
     return typer.Option(*names, parser=_place, metavar="PLACE", help=help)
 
 
-CacheOption = Annotated[
-    Any, place_option("--cache", help="folder of the cache, or s3://bucket/cache in an object store")
-]
-CacheCopyOption = Annotated[
-    Folder,
-    typer.Option("--cache-copy", help="folder for a copy of what is read of a cache in an object store"),
-]
-
-
 def _on_this_machine(out: Path | None) -> Path | None:
     # A path makes one stroke of two; a scheme is longer than the letter of a drive.
-    if out is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", out.as_posix()):
-        raise typer.BadParameter(f"{out.as_posix()}: only a cache may be in an object store; expected a local folder")
+    if out is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)", out.as_posix()):
+        raise typer.BadParameter(f"{out.as_posix()}: is an address, which only a cache may be; expected a local path")
     return out
 
 
 def out_option(help: str) -> Any:
-    """A folder that a command writes results into."""
-    return typer.Option("--out", help=help, callback=_on_this_machine)
+    """Where a command writes results: a folder or a file of this machine."""
+    return local_option("--out", help)
 
 
+def local_option(name: str, help: str) -> Any:
+    """A path that is written to, and not in an object store."""
+    return typer.Option(name, help=help, callback=_on_this_machine)
+
+
+CacheOption = Annotated[
+    Any, place_option("--cache", help="folder of the cache, or s3://bucket/cache in an object store")
+]
+CacheCopyOption = Annotated[
+    Folder, local_option("--cache-copy", "folder for a copy of what is read of a cache in an object store")
+]
 OutOption = Annotated[Path, out_option("folder of the run")]
 ModelOption = Annotated[
     list[Path],

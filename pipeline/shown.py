@@ -150,7 +150,7 @@ def show_known(result: Any) -> None:
             "this model, chose its epoch or fitted its decision layer: all of these scores are too good"
         )
     else:
-        say("[info] the model has seen none of these recordings")
+        say("[info] the model has seen none of these recordings, nor, as far as its --group-by tells, of their animals")
 
 
 def show_cross_validation(summary: Any) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 import cache as clip_cache
 from cache import Cache, Clip, Place, fingerprint
+from pipeline.model import checkpoint
 from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
@@ -101,8 +102,8 @@ def evaluate(
     decided = _decided_trials(trained, result, scored, run / SPLIT if run and on == "val" else None)
     decided_scores = score(decided, trained.class_names) if decided else None
     majority = int(trained.class_counts.argmax())
-    known = _known(models)
-    n_known = None if known is None else len(pretrained.known(chosen, known, settings.group_by))
+    known = _known(models, chosen)
+    n_known = None if known is None else len(known)
     pictures = []
     if out:
         # What says whose the trials are goes first and comes last: none is ever taken for another part's or model's.
@@ -128,13 +129,17 @@ def _prints(models: Sequence[Path]) -> list[str]:
     return [fingerprint.of_file(file) for path in models for file in checkpoints(path)]
 
 
-def _known(models: Sequence[Path]) -> set[str] | None:
-    """The recordings that any of the models, or what it began with, has seen; None where that is not known."""
+def _known(models: Sequence[Path], chosen: set[str]) -> set[str] | None:
+    """Of these recordings those that any of the models, or what it began with, has seen, or others of their animals.
+
+    None where it is not known of a model what it has seen. Each tells animals apart by its own --group-by.
+    """
     known: set[str] = set()
-    for seen in (pretrained.seen_by(file) for path in models for file in checkpoints(path)):
+    for file in (file for path in models for file in checkpoints(path)):
+        seen = pretrained.seen_by(file)
         if seen is None:
             return None
-        known |= seen
+        known |= pretrained.known(chosen, seen, checkpoint.load(file)["train"].get("group_by", ""))
     return known
 
 

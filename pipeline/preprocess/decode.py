@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
@@ -22,7 +21,7 @@ from cache.clip import Geometry
 from pipeline.machine import cores
 from pipeline.preprocess.probe import ADVICE, VideoError, VideoFacts, decord, frames_of, opened, reason, video_stream
 
-DECODE_VERSION = 4
+DECODE_VERSION = 5
 BLOCK = 60  # frames of a yielded block: two chunks of the cache
 Block = tuple[np.ndarray, np.ndarray]
 AHEAD_PIXELS = 2_500_000  # of full-size frames that are decoded together: more would leave the processor's cache
@@ -236,62 +235,49 @@ def _placed(path: Path, facts: VideoFacts) -> Iterator[VideoFrame | None]:
     Raises VideoError where a frame has no place, and, without time stamps, where their number is not that of the file.
     """
     n = 0
-    if _threads != 1:
-        try:
-            for frame in _decoded(path, facts, strict=True):
-                yield frame
-                n += 1
-            return
-        except _DamagedError:
-            # A picture that is shown later than it is decoded may be handed out by one thread before another has called
-            # it damaged. What comes before the first damage is good, all else is for a single thread to tell.
-            pass
-    yield from islice(_decoded(path, facts, strict=False), n, None)
+    try:
+        for frame in _decoded(path, facts, _threads):
+            yield frame
+            n += 1
+        return
+    except _ReorderedError:
+        pass
+    yield from islice(_decoded(path, facts, 1), n, None)
 
 
-class _DamagedError(Exception):
-    """The decoder complains of something, or leaves something out."""
+class _ReorderedError(Exception):
+    """Frames are shown in another order than that of decoding, and several threads decode them."""
 
 
-def _decoded(path: Path, facts: VideoFacts, *, strict: bool) -> Iterator[VideoFrame | None]:
-    """What `_placed` gives, decoded by one thread; or strict, by several, until something is damaged: _DamagedError."""
+def _decoded(path: Path, facts: VideoFacts, threads: int) -> Iterator[VideoFrame | None]:
+    """What `_placed` gives, decoded by so many threads (0: one a core). Raises VideoError and _ReorderedError.
+
+    A picture that waits for its turn is handed out by the thread that decodes a later one, which may do so before the
+    picture's own thread has found it damaged: it then looks good. So B frames are for one thread.
+    """
     n = 0
     with opened(path) as container:
         stream = video_stream(path, container)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = _threads if strict else 1
-        if strict:
-            stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.thread_count = threads
         try:
             for packet in container.demux(stream):
-                for frame in _sound_frames_of(packet) if strict else frames_of(packet):
+                frames = frames_of(packet)
+                if threads != 1 and stream.codec_context.has_b_frames:
+                    raise _ReorderedError
+                for frame in frames:
                     place = _place(path, facts, frame, n)
-                    if strict and place > n:
-                        raise _DamagedError
                     yield from [None] * (place - n)
                     yield frame
                     n = place + 1
         except FFmpegError as error:
             raise VideoError(f"{path}: cannot be read beyond frame {n}: {reason(error)}; {ADVICE}") from None
-    if strict and n != facts.n_frames:
-        raise _DamagedError
     if facts.pts is None and n != facts.n_frames:
         raise VideoError(
             f"{path}: {n} of its {facts.n_frames} frames can be decoded, and without time stamps nothing tells which; "
             f"{ADVICE}"
         )
     yield from [None] * (facts.n_frames - n)
-
-
-def _sound_frames_of(packet: Packet) -> list[VideoFrame]:
-    """As `frames_of`. Raises _DamagedError where the decoder complains of the packet or of a frame."""
-    try:
-        frames = [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
-    except FFmpegError:
-        raise _DamagedError from None
-    if any(frame.is_corrupt for frame in frames):
-        raise _DamagedError
-    return frames
 
 
 def _place(path: Path, facts: VideoFacts, frame: VideoFrame, n: int) -> int:

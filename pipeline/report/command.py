@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import Folder, place_option
+from pipeline.options import Folder, out_option, place_option
 
 
 def report(
@@ -14,7 +14,7 @@ def report(
         Path,
         typer.Argument(metavar="RUN", help="folder of a run, a cross-validation, a prediction or an evaluation"),
     ],
-    out: Annotated[Folder, typer.Option("--out", help="file to write; default: report.html in the folder")] = None,
+    out: Annotated[Folder, out_option("file to write; default: report.html in the folder")] = None,
     cache: Annotated[
         Any, place_option("--cache", help="for contact sheets of the worst trials, where the cache was moved")
     ] = None,

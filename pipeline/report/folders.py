@@ -162,7 +162,7 @@ def _known(n_known: int | None) -> str:
             f"{n_known} of them, or others of their animals, trained this model, chose its epoch or fitted its "
             "decision layer: all scores are too good."
         )
-    return "The model has seen none of them."
+    return "The model has seen none of them, nor, as far as its --group-by tells, of their animals."
 
 
 def _curves(path: Path, best_epoch: int, held_out: bool) -> list[Section]:

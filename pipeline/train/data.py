@@ -105,6 +105,11 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
             "--time-input entry: is counted in whole recordings, and some have several trials here; preprocess with "
             "--trial-frames 0"
         )
+    if settings.logit_adjust and settings.class_weight_power and settings.learns_behaviour:
+        say(
+            f"[warning] --logit-adjust {settings.logit_adjust:g} and --class-weight-power "
+            f"{settings.class_weight_power:g} both make up for rare classes; use one of them"
+        )
     split = _split(whole, merge.names, settings, say)
     if not settings.learns_behaviour:
         say("[info] --model-type keypoints: labels help to choose what is held out, and nothing is learned from them")

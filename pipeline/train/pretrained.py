@@ -17,7 +17,7 @@ from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.network import Network
 from pipeline.train.run_folder import BEST, SPLIT, RunRecord, read_record
-from pipeline.train.split import Split, SplitError, group_of, read_split, some
+from pipeline.train.split import Split, SplitError, check_pattern, group_of, read_split, some
 from pipeline.train_settings import TrainSettings
 
 _PREFIX = "encoder."  # of its weights in those of a network
@@ -183,7 +183,8 @@ def _seen(split: Split, begins_with: Path | None, dependents: Set[Path]) -> Seen
 
 
 def known(held_out: Iterable[str], seen: Set[str], group_by: str) -> set[str]:
-    """Of recordings those that were seen, or whose animal was; group_by: see `split.group_of`."""
+    """Of recordings those that were seen, or whose animal was; group_by: see `split.group_of`. Raises SplitError."""
+    check_pattern(group_by)
     animals = {_animal(name, group_by) for name in seen} - {None}
     return {name for name in held_out if name in seen or _animal(name, group_by) in animals}
 

@@ -170,6 +170,8 @@ def test_recordings_that_the_model_knows_are_counted(runs: list[Path], small_cac
         write_recording(cache, f"{seen}_again", [small_clip(0)])
         write_recording(cache, "another", [small_clip(0)])
     assert evaluate([tmp_path / "grouped.pt"], cache=tmp_path / "same_animal", on="all").n_known == 1
+    both = [runs[1], tmp_path / "grouped.pt"]  # the first was trained without --group-by
+    assert evaluate(both, cache=tmp_path / "same_animal", on="all").n_known == 1
     (tmp_path / "alone.pt").write_bytes((runs[0] / BEST).read_bytes())
     assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known == n
     content = checkpoint.load(runs[0] / BEST)

@@ -612,6 +612,13 @@ def test_settings_of_patches_that_do_nothing_are_named(small_cache: Path, quick)
     assert "[warning] --patch-size 0: --patch-span, --patch-keypoints does nothing" in lines
 
 
+@pytest.mark.parametrize(("power", "warned"), [(0.5, True), (0.0, False)])
+def test_rare_classes_that_are_made_up_for_twice_are_warned_of(small_cache, quick, power: float, warned: bool) -> None:
+    lines: list[str] = []
+    prepare(clip_cache.open(small_cache), quick(logit_adjust=1.0, class_weight_power=power), lines.append)
+    assert any(line.startswith("[warning] --logit-adjust 1 and --class-weight-power") for line in lines) == warned
+
+
 def test_a_set_up_without_paws_has_to_name_what_is_looked_at(quick, tmp_path: Path) -> None:
     names = ("nose", "neck", "hip", "tail", "hand", "foot")
     cache = clip_cache.open(write_small_cache(tmp_path / "cache", recordings=2, keypoint_names=names))
