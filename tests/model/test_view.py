@@ -17,12 +17,14 @@ from pipeline.model.pose_graph import PARTS
 from pipeline.model.view import AnimalView, View, check_keypoints, pictures, whole
 from pipeline.setting_texts import SettingsError
 from pipeline.train.augment import augment, draw
+from pipeline.train.balance import Balance
 from pipeline.train.batch import Batch
 from pipeline.train.check_settings import check_settings
 from pipeline.train.losses import heat_loss, keypoint_loss, total
 from pipeline.train_settings import TrainSettings
 
 # Unlike its mirror image and itself turned; RMS distance from the middle 1.
+EVEN = Balance(torch.ones(4), torch.zeros(4))
 BODY = np.array([[0.0, -1.4], [0.0, 1.0], [0.5, -0.7], [-0.5, -0.5], [0.8, 0.6], [-0.6, 0.8]])
 BODY = (BODY - BODY.mean(0)) / np.sqrt(((BODY - BODY.mean(0)) ** 2).sum(1).mean())
 K, SIDE, SIZE, SPAN = len(BODY), 160, 32, 4.0
@@ -295,7 +297,7 @@ def test_what_a_turn_cuts_off_is_not_looked_for() -> None:
     inside = seen.visible & ((view.into(seen.xy_target) >= 0) & (view.into(seen.xy_target) <= 1)).all(-1)
     assert not inside[:, :, 0].any()
     assert inside.any()
-    found = total(output, seen, torch.ones(4), settings).kp
+    found = total(output, seen, EVEN, settings).kp
     torch.testing.assert_close(found, keypoint_loss(output.xy_BTK2, seen.xy_target, inside))
 
 
@@ -320,8 +322,7 @@ def test_the_heat_maps_learn_what_is_in_the_view() -> None:
     view = network.view_of(seen.xy_target, seen.visible, seen.view_moved)
     output = network(seen.frames, seen.xy_input, seen.visible, seen.valid, seen.when, view)
     expected = heat_loss(output.log_heat_BTKHW, view.into(seen.xy_target), seen.visible)
-    weights = torch.ones(4)
-    torch.testing.assert_close(total(output, seen, weights, settings).heat, expected)
+    torch.testing.assert_close(total(output, seen, EVEN, settings).heat, expected)
     assert not torch.isclose(expected, heat_loss(output.log_heat_BTKHW, seen.xy_target, seen.visible))
 
     far = dataclasses.replace(seen, xy_target=seen.xy_target.clone())
@@ -329,7 +330,7 @@ def test_the_heat_maps_learn_what_is_in_the_view() -> None:
     others = seen.visible.clone()
     others[:, :, 2] = False
     expected = heat_loss(output.log_heat_BTKHW, view.into(seen.xy_target), others)
-    torch.testing.assert_close(total(output, far, weights, settings).heat, expected)
+    torch.testing.assert_close(total(output, far, EVEN, settings).heat, expected)
 
 
 def test_a_sample_draws_its_view_by_its_seed_and_disturbs_nothing_else() -> None:

@@ -12,8 +12,8 @@ import torch
 import cache as clip_cache
 from pipeline.model.trained import load_trained
 from pipeline.train import boundaries, stage
+from pipeline.train.balance import balance
 from pipeline.train.data import prepare
-from pipeline.train.losses import class_weights
 from pipeline.train.run_folder import BEST, RECORD
 from pipeline.train.validate import evaluate
 
@@ -74,8 +74,8 @@ def test_a_trained_head_sees_where_bouts_begin(small_cache: Path, quick, tmp_pat
     stage.train(settings, cache=small_cache, out=tmp_path / "run", say=lambda line: None)
     network = load_trained(tmp_path / "run" / BEST).network
     data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
-    weights_N = class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
-    said = evaluate(network, data.train, data.merge.names, weights_N, settings).boundaries
+    balanced = balance(data.class_counts, settings)
+    said = evaluate(network, data.train, data.merge.names, balanced, settings).boundaries
     begins, known = (
         np.concatenate([boundaries.targets(torch.from_numpy(ids)[None])[i][0] for ids in data.train.labels])
         for i in (0, 1)

@@ -26,8 +26,8 @@ from pipeline.model.pose_branch import PoseBranch, PoseFeaturesError, pose_set
 from pipeline.model.trained import load_trained
 from pipeline.setting_texts import SettingsError
 from pipeline.train import loop, stage
+from pipeline.train.balance import balance
 from pipeline.train.data import prepare
-from pipeline.train.losses import class_weights
 from pipeline.train.profile import TRACE
 from pipeline.train.run_folder import BEST, HISTORY, LAST, RECORD, RunError
 from pipeline.train.schedule import ema_decay_at
@@ -193,9 +193,9 @@ def test_the_average_is_what_is_scored_and_saved(small_cache: Path, quick, tmp_p
     assert all(torch.equal(best["weights"][name], average[name]) for name in average)
     assert not torch.equal(last["weights"]["action.weight"], average["action.weight"])
     data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
-    weights_N = class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
+    balanced = balance(data.class_counts, settings)
     of_average, of_last = (
-        evaluate(load_trained(tmp_path / "run" / name).network, data.val, data.merge.names, weights_N, settings).loss
+        evaluate(load_trained(tmp_path / "run" / name).network, data.val, data.merge.names, balanced, settings).loss
         for name in (BEST, LAST)
     )
     scored = pd.read_csv(tmp_path / "run" / HISTORY)["val_loss"].item()
@@ -671,8 +671,8 @@ def test_a_motion_models_checkpoint_holds_what_was_fitted_and_predicts_the_same(
         for name in ("shape_n2", "mean_F", "spread_F"):
             assert torch.equal(weights[f"pose.{name}"], getattr(branch, name))
     trained = load_trained(tmp_path / "run" / BEST)
-    weights_N = class_weights(torch.from_numpy(data.class_counts), settings.class_weight_power)
-    again = evaluate(trained.network, data.val, data.merge.names, weights_N, settings)
+    balanced = balance(data.class_counts, settings)
+    again = evaluate(trained.network, data.val, data.merge.names, balanced, settings)
     best = checkpoint.load(tmp_path / "run" / BEST)
     assert again.scores.as_dict() == best["scores"]
     history = pd.read_csv(tmp_path / "run" / HISTORY)

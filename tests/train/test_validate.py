@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
 import cache as clip_cache
 from pipeline.model.network import Network
+from pipeline.train.balance import balance
 from pipeline.train.data import prepare
 from pipeline.train.validate import evaluate
 
@@ -16,8 +16,9 @@ from pipeline.train.validate import evaluate
 def test_waiting_for_frames_and_keypoints_count_where_there_are_any(small_cache: Path, quick, encoder: str) -> None:
     settings = quick(encoder=encoder)
     data = prepare(clip_cache.open(small_cache), settings, lambda line: None)
-    weights_N = torch.ones(len(data.merge.names))
-    found = evaluate(Network(data.network_config), data.val, data.merge.names, weights_N, settings)
+    found = evaluate(
+        Network(data.network_config), data.val, data.merge.names, balance(data.class_counts, settings), settings
+    )
     assert (found.waited_s > 0) == (encoder == "cnn")
     assert math.isnan(found.kp_loss) == (encoder == "none")
     assert math.isfinite(found.loss)
