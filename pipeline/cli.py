@@ -14,6 +14,7 @@ import typer
 from pipeline import torchrun
 from pipeline.export.command import export
 from pipeline.flags import with_settings
+from pipeline.inspect_command import inspect_clip
 from pipeline.options import (
     AnnotationsOption,
     CacheCopyOption,
@@ -285,21 +286,7 @@ app.command()(predict)
 app.command()(tables)
 app.command()(export)
 app.command()(report)
-
-
-@app.command("inspect")
-def inspect_clip(
-    *,
-    clip: Annotated[str, typer.Argument(help="RECORDING/TRIAL, or RECORDING where it has one clip only")],
-    cache: CacheOption,
-    out: Annotated[Path, out_option("folder for the picture and the video")],
-    frames: Annotated[str, typer.Option("--frames", help="START:STOP, of the clip, in the video; default all")] = "",
-    likelihood: Annotated[float, typer.Option("--kp-likelihood-thr", help="below it a point is hollow")] = 0.9,
-) -> None:
-    """A clip of the cache as a picture and a video: frames, keypoints and labels as the trainer gets them."""
-    from pipeline import jobs
-
-    raise typer.Exit(jobs.inspect(clip, cache=cache, out=out, frames=frames, likelihood_thr=likelihood))
+app.command("inspect")(inspect_clip)
 
 
 @app.command()
