@@ -126,7 +126,7 @@ def scores_are_of(out: Path, models: Sequence[Path]) -> bool:
 
 
 def _prints(models: Sequence[Path]) -> list[str]:
-    return [fingerprint.of_file(file) for path in models for file in checkpoints(path)]
+    return [fingerprint.of_file(file) for file in checkpoints(models)]
 
 
 def _known(models: Sequence[Path], chosen: set[str]) -> set[str] | None:
@@ -135,7 +135,7 @@ def _known(models: Sequence[Path], chosen: set[str]) -> set[str] | None:
     None where it is not known of a model what it has seen. Each tells animals apart by its own --group-by.
     """
     known: set[str] = set()
-    for file in (file for path in models for file in checkpoints(path)):
+    for file in checkpoints(models):
         seen = pretrained.seen_by(file)
         if seen is None:
             return None
@@ -145,7 +145,7 @@ def _known(models: Sequence[Path], chosen: set[str]) -> set[str] | None:
 
 def _run_of(models: Sequence[Path]) -> Path | None:
     """The folder of the run of a single model."""
-    files = [file for path in models for file in checkpoints(path)]
+    files = checkpoints(models)
     return files[0].parent if len(files) == 1 else None
 
 

@@ -26,7 +26,7 @@ def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Tr
     A folder stands for the checkpoint of the run in it, or for those of all folds of a cross-validation. The latter
     alone brings its own decision, which was fitted on what its models say of recordings that they never saw.
     """
-    files = [file for path in paths for file in checkpoints(path)]
+    files = checkpoints(paths)
     members = [load_trained(file, device) for file in files]
     for file, member in zip(files, members, strict=True):
         if not member.names_behaviours:
@@ -49,7 +49,12 @@ def flipped(trained: Trained, say: Callable[[str], object]) -> Trained:
     return with_flips(trained)
 
 
-def checkpoints(path: Path) -> list[Path]:
+def checkpoints(paths: Sequence[Path]) -> list[Path]:
+    """The files that the paths stand for, as in `load_models`. Raises CheckpointError for a folder without any."""
+    return [file for path in paths for file in _checkpoints_of(path)]
+
+
+def _checkpoints_of(path: Path) -> list[Path]:
     """The files that a path stands for. Raises CheckpointError for a folder without any."""
     if not path.is_dir():
         return [path]

@@ -91,7 +91,7 @@ def predict(
         trained = dataclasses.replace(trained, decision=None)
     if flips:
         trained = flipped(trained, say)
-    files = [file for path in models for file in checkpoints(path)]
+    files = checkpoints(models)
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     settings = trained.preprocess | {name: value for name, value in tables.items() if value is not None}
     report = preprocess(

@@ -32,7 +32,7 @@ def class_weights(counts_N: torch.Tensor, power: float) -> torch.Tensor:
 
     A class that has no frames has weight 0: there is nothing to learn it from.
     """
-    share_N = counts_N.double() / counts_N.sum().clamp(min=1)
+    share_N = _shares(counts_N)
     weight_N = torch.where(share_N > 0, share_N.clamp(min=1e-12) ** -power, 0.0)
     mean_weight = (share_N * weight_N).sum()
     return (weight_N / mean_weight.clamp(min=1e-12)).float()
@@ -44,5 +44,10 @@ def log_shares(counts_N: torch.Tensor, times: float) -> torch.Tensor:
     The logit adjustment of Menon et al. 2021, https://arxiv.org/abs/2007.07314: with times 1 what is learned are the
     logits of classes that are equally frequent. A class that has no frames gets 0: it is learned to be nowhere.
     """
-    share_N = counts_N.double() / counts_N.sum().clamp(min=1)
+    share_N = _shares(counts_N)
     return torch.where(share_N > 0, times * share_N.clamp(min=1e-12).log(), 0.0).float()
+
+
+def _shares(counts_N: torch.Tensor) -> torch.Tensor:
+    """Of all frames, float64 (N,); all 0 where there is none."""
+    return counts_N.double() / counts_N.sum().clamp(min=1)

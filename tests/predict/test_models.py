@@ -48,16 +48,16 @@ def test_two_models_say_the_mean_of_their_probabilities_and_places(runs: list[Pa
 
 
 def test_a_folder_stands_for_its_models(runs: list[Path], tmp_path: Path) -> None:
-    assert checkpoints(runs[0]) == [runs[0] / BEST]
+    assert checkpoints([runs[0]]) == [runs[0] / BEST]
     for fold, run in enumerate(runs, 1):
         (tmp_path / f"fold-{fold}").mkdir()
         (tmp_path / f"fold-{fold}" / BEST).symlink_to(run / BEST)
         (tmp_path / f"fold-{fold}" / RECORD).symlink_to(run / RECORD)
     (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\n")
-    assert [file.parent.name for file in checkpoints(tmp_path)] == ["fold-1", "fold-2"]
+    assert [file.parent.name for file in checkpoints([tmp_path])] == ["fold-1", "fold-2"]
     (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\nc,c,3\n")
     with pytest.raises(CheckpointError, match=r"not all folds are trained \(missing: 3\)"):
-        checkpoints(tmp_path)
+        checkpoints([tmp_path])
     (tmp_path / FOLDS).write_text("recording,group,fold\na,a,1\nb,b,2\n")
     trained = load_models([tmp_path])
     names = list(trained.class_names)
