@@ -29,6 +29,7 @@ from pipeline.train.data import Part, common_picture, label_counts, network_conf
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
+from pipeline.train.held import held
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, check_apart, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split, some
@@ -65,7 +66,8 @@ def cross_validate(
 
     The folds are those of fold_file, else those of a former call (OUT/folds.csv), else new ones. A fold that is trained
     and scored is left alone, an interrupted one goes on, one of other settings or data is moved to OUT/fold-<k>.old-N.
-    Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike.
+    Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike, and RunError where
+    another process is at work in OUT.
     """
     _check(settings, cache, out)
     check_follow(follow)
@@ -79,24 +81,25 @@ def cross_validate(
     shown = common_picture(clips.recordings, settings.encoder)
     network_config(settings, clips.keypoint_names, make_merge(clips.class_names, settings.merge), shown, lambda _: None)
     check_begun(settings, clips, begun=(out / FOLDS).exists())
-    (out / SPLITS).mkdir(parents=True, exist_ok=True)
-    save_folds(folds, out / FOLDS)
-    tasks = []
-    for fold, split in splits.items():
-        split_file = (out / SPLITS / f"fold-{fold}.csv").resolve()
-        save_split(split, split_file)
-        tested = tuple((clip.recording, clip.trial) for clip in clips if clip.recording in split.test)
-        init_from = settings.init_from and str(Path(settings.init_from).resolve())  # workers may start elsewhere
-        of_fold = dataclasses.replace(settings, split_file=str(split_file), init_from=init_from)
-        tasks.append(Task(fold, of_fold, tested, cache, out, keep, follow))
-    _discard_former(out, tasks)
-    results = list(work_all(tasks, cluster, progress or Bar()))
-    done = {result.fold: result for result in results if isinstance(result, Done)}
-    failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
-    tasks = [task for task in tasks if task.fold in done]
-    _discard_former(out, tasks)  # also what an earlier model said of a fold that failed now
-    summary, decided = _summaries(tasks, done, folds) if done else (None, None)
-    return CrossValidation(summary, decided, failed)
+    with held(out):
+        (out / SPLITS).mkdir(parents=True, exist_ok=True)
+        save_folds(folds, out / FOLDS)
+        tasks = []
+        for fold, split in splits.items():
+            split_file = (out / SPLITS / f"fold-{fold}.csv").resolve()
+            save_split(split, split_file)
+            tested = tuple((clip.recording, clip.trial) for clip in clips if clip.recording in split.test)
+            init_from = settings.init_from and str(Path(settings.init_from).resolve())  # workers may start elsewhere
+            of_fold = dataclasses.replace(settings, split_file=str(split_file), init_from=init_from)
+            tasks.append(Task(fold, of_fold, tested, cache, out, keep, follow))
+        _discard_former(out, tasks)
+        results = list(work_all(tasks, cluster, progress or Bar()))
+        done = {result.fold: result for result in results if isinstance(result, Done)}
+        failed = sorted((r for r in results if isinstance(r, Failed)), key=lambda result: result.fold)
+        tasks = [task for task in tasks if task.fold in done]
+        _discard_former(out, tasks)  # also what an earlier model said of a fold that failed now
+        summary, decided = _summaries(tasks, done, folds) if done else (None, None)
+        return CrossValidation(summary, decided, failed)
 
 
 def _check(settings: TrainSettings, cache: Place, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.train.check_settings import check_settings
 from pipeline.train.data import TrainingData, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
+from pipeline.train.held import held
 from pipeline.train.loop import Loop, Say
 from pipeline.train.profile import TRACE
 from pipeline.train.ranks import check_ranks, world
@@ -82,15 +84,17 @@ def train(
     to OUT.old-N first. keep: where frames stay between epochs; profile: trace some steps of the first epoch that is
     trained, into OUT/profile.json; follow: what is told of every epoch. None of the three changes what is learned.
     Under torchrun the ranks share each batch; the first one alone speaks, and writes what is in `out`.
-    Raises RunError, TrainingError, and the errors of the cache, the split and the settings.
+    Raises RunError, also where another process is at work in `out`, TrainingError, and the errors of the cache, the
+    split and the settings.
     """
     check_ranks(settings)
-    with world(settings.device) as ranks:
+    with world(settings.device) as ranks, ExitStack() as until_done:
         if not ranks.leads:
             say, progress, follow, profile = _unheard, None, NOBODY, False
         ranks.first(lambda: check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force))
         ranks.first(lambda: check_follow(follow))
         clips = ranks.each(lambda: clip_cache.open(cache))
+        ranks.first(lambda: until_done.enter_context(held(out, say)))
         record = ranks.first(lambda: _record(settings, _recordings(settings, clips), out))
         if ranks.size > 1:
             ranks.each(lambda: _check_same(record, _record(settings, _recordings(settings, clips), out)))

@@ -19,6 +19,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings_given import checked
 from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
+from pipeline.train.held import held
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
 from pipeline.train.stage import BOUNDARY_VERSION, TRAIN_VERSION
 from pipeline.train_settings import Keep, TrainSettings
@@ -60,8 +61,8 @@ def tune(
     """Until n_trials are finished, those of former calls among them; all finished trials, the best first.
 
     settings: what is not searched. Writes OUT/study.db, OUT/trial-<n> and, once a trial has a score, OUT/best.toml.
-    Raises SettingsError without Optuna, RunError for a folder of something else, CheckpointError where an encoder of
-    --init-from fits not all that is searched, and what cross_validate does.
+    Raises SettingsError without Optuna, RunError for a folder of something else or in which another process is at work,
+    CheckpointError where an encoder of --init-from fits not all that is searched, and what cross_validate does.
     """
     optuna = _optuna()
     check_follow(follow)
@@ -69,40 +70,46 @@ def tune(
     if holds_files(out) and not (out / STUDY).exists():
         raise RunError(f"--out {out}: holds files that are not of a tuning; choose an empty or a new folder")
     encoders = _encoders(settings, search, cache, begun=(out / STUDY).exists())
-    out.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name="tune", storage=f"sqlite:///{(out / STUDY).resolve()}", direction="maximize", load_if_exists=True
-    )
-    _check_same(study, settings, search, n_folds, cache, encoders)
-    _take_up(study)
-    progress.found_done("trials", len(_finished(study)), n_trials)
-    while len(_finished(study)) < n_trials:
-        # Another seed each time: a sampler that was made anew would draw again what it drew first.
-        study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + len(study.trials)) % 2**32)
-        trial = study.ask()
-        changed = {name: _suggest(trial, name, entry) for name, entry in search.items()}
-        folder = trial.user_attrs.get(_FOLDER, f"trial-{trial.number}")
-        trial.set_user_attr(_FOLDER, folder)
-        print(f"Trial {len(_finished(study)) + 1}/{n_trials} in {folder}: {_text(changed)}", flush=True)
-        try:
-            found = cross_validate(
-                # The score is that of the arg-max: no decision layer is fitted.
-                checked(dataclasses.replace(settings, **changed, decision=False)),
-                cache=cache, out=out / folder, n_folds=n_folds, cluster=cluster, keep=keep, follow=follow,
-                progress=progress.below,
+    with held(out):
+        out.mkdir(parents=True, exist_ok=True)
+        study = optuna.create_study(
+            study_name="tune", storage=f"sqlite:///{(out / STUDY).resolve()}", direction="maximize", load_if_exists=True
+        )
+        _check_same(study, settings, search, n_folds, cache, encoders)
+        _take_up(study)
+        progress.found_done("trials", len(_finished(study)), n_trials)
+        while len(_finished(study)) < n_trials:
+            # Another seed each time: a sampler that was made anew would draw again what it drew first.
+            study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + len(study.trials)) % 2**32)
+            trial = study.ask()
+            changed = {name: _suggest(trial, name, entry) for name, entry in search.items()}
+            folder = trial.user_attrs.get(_FOLDER, f"trial-{trial.number}")
+            trial.set_user_attr(_FOLDER, folder)
+            print(f"Trial {len(_finished(study)) + 1}/{n_trials} in {folder}: {_text(changed)}", flush=True)
+            # The score is that of the arg-max: no decision layer is fitted.
+            tried = dataclasses.replace(settings, **changed, decision=False)
+            _score(
+                study, trial, tried, cache=cache, out=out / folder, n_folds=n_folds, cluster=cluster, keep=keep,
+                follow=follow, progress=progress.below,
             )  # fmt: skip
-        except SettingsError as error:  # of these values together; asked for again they would fail again
-            trial.set_user_attr("reason", str(error))
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            continue
-        if found.failed or not found.summary:
-            trial.set_user_attr("reason", f"fold {found.failed[0].fold}: {found.failed[0].reason}")
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
+            _write_best(study, settings, out)
+            progress("trials", len(_finished(study)), n_trials)
+        return _trials(study)
+
+
+def _score(study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, **how: Any) -> None:
+    """Cross-validates and tells the study the score, or notes why there is none. how: as cross_validate has it."""
+    try:
+        found = cross_validate(checked(settings), **how)
+    except SettingsError as error:  # of these values together; asked for again they would fail again
+        reason = str(error)
+    else:
+        if found.summary and not found.failed:
             study.tell(trial, found.summary.macro.mean)
-        _write_best(study, settings, out)
-        progress("trials", len(_finished(study)), n_trials)
-    return _trials(study)
+            return
+        reason = f"fold {found.failed[0].fold}: {found.failed[0].reason}"
+    trial.set_user_attr("reason", reason)
+    study.tell(trial, state=_optuna().trial.TrialState.FAIL)
 
 
 def _optuna() -> Any:

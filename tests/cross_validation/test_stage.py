@@ -27,6 +27,7 @@ from pipeline.predict.models import load_models, merge_of
 from pipeline.setting_texts import SettingsError
 from pipeline.train import stage as training
 from pipeline.train.followers import NOBODY
+from pipeline.train.held import held
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
 from pipeline.train.stream import load_clip
@@ -225,6 +226,12 @@ def test_killed_and_gone_on_with_is_as_undisturbed(
     np.testing.assert_equal(logits_of(out), logits_of(undisturbed))
     ours, theirs = (pd.read_csv(folder / stage.TABLE) for folder in (out, undisturbed))
     pd.testing.assert_frame_equal(ours.drop(columns="seconds"), theirs.drop(columns="seconds"))
+
+
+def test_a_second_one_in_the_folder_is_refused(poses: Path, pose_only, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(RunError, match="another process is at work in this folder"):
+        stage.cross_validate(pose_only(epochs=1), cache=poses, out=tmp_path / "out", n_folds=3)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fold_that_fails_does_not_stop_the_others(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,33 @@ def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path
     np.testing.assert_array_equal(losses(undisturbed), losses(killed))
     ours, theirs = (checkpoint.load(out / BEST)["weights"] for out in (undisturbed, killed))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stops the process for a while")
+def test_a_second_training_in_the_folder_is_refused(small_cache: Path, quick, tmp_path: Path) -> None:
+    settings, out = quick(epochs=2), tmp_path / "run"
+    arguments = [sys.executable, "-c", KILLED_RUN, str(small_cache), str(out), repr(vars(settings))]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not process.stdout.readline().startswith("Epoch 2/2"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)
+    for other in ({}, {"epochs": 3}, {"seed": 2}):
+        with pytest.raises(RunError, match=rf"--out {out}: another process is at work in this folder; wait until"):
+            run(small_cache, out, dataclasses.replace(settings, **other), force=other == {})
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
+    process.send_signal(signal.SIGCONT)
+    process.wait()
+    assert process.returncode == 0
+    assert any("is up to date" in line for line in run(small_cache, out, settings))
+    assert any("the former run is now in" in line for line in run(small_cache, out, quick(epochs=1)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there such a lock looks held")
+def test_where_nothing_can_be_locked_that_is_said(small_cache: Path, quick, tmp_path: Path) -> None:
+    (tmp_path / ".run.lock").mkdir()
+    lines = run(small_cache, tmp_path / "run", quick(epochs=1))
+    assert any(re.match(r"\[warning\] .*\.run\.lock: cannot be locked", line) for line in lines)
 
 
 def test_the_average_is_what_is_scored_and_saved(small_cache: Path, quick, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.train.followers import NOBODY
+from pipeline.train.held import held
 from pipeline.train.run_folder import BEST, RunError
 from pipeline.train.stage import train
 from pipeline.train_settings import Keep, TrainSettings
@@ -65,6 +66,13 @@ def test_an_interrupted_trial_goes_on_in_its_folder(poses: Path, quick, tmp_path
     assert len(calls) == 3
     with pytest.raises(RunError, match="other folds: 2; use another --out"):
         stage.tune(**options(quick, poses, tmp_path / "out", n_folds=3))
+
+
+def test_a_second_one_in_the_folder_is_refused(poses: Path, quick, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    with held(tmp_path / "out"), pytest.raises(RunError, match="another process is at work in this folder"):
+        stage.tune(**options(quick, poses, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_of_before_a_setting_came_goes_on(poses: Path, quick, tmp_path: Path) -> None:
