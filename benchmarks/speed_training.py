@@ -141,7 +141,7 @@ def _steps(settings: TrainSettings, cache: Path, *, compiled: bool = False):
     seeds = iter(range(10**9))
 
     def augmented():
-        seen = augment(batch, settings, [next(seeds) for _ in range(len(batch))], loop.flips)
+        seen = augment(batch, settings, [next(seeds) for _ in range(len(batch))], loop.mirror)
         _synchronize(loop.device)
         return seen
 

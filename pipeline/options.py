@@ -113,7 +113,7 @@ FlipsOption = Annotated[
     bool,
     typer.Option(
         "--flips",
-        help="each clip is seen in a mirror too, left and right keypoints exchanged, and the mean of both is decided; "
+        help="each clip is seen in a mirror too, left and right exchanged, and the mean of both is decided; "
         "takes twice as long. For models that were trained with aug_hflip",
     ),
 ]

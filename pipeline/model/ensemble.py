@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import LEAST, Decision
+from pipeline.model.mirror import Mirror, mirror_of
 from pipeline.model.network import Network, Output
 from pipeline.model.trained import Trained
 
@@ -25,12 +26,12 @@ READING = ("kp_likelihood_thr", "val_T")
 class Ensemble(nn.Module):
     """Looks to other code as its first network does; `infer` asks every one of them.
 
-    flips: each also of what it sees in a mirror.
+    mirror: each is also asked of what it sees in one; None: of the clip alone.
     """
 
-    def __init__(self, members: Sequence[Network], *, flips: bool = False) -> None:
+    def __init__(self, members: Sequence[Network], *, mirror: Mirror | None = None) -> None:
         super().__init__()
-        self.flips = flips
+        self.mirror = mirror
         self.members = nn.ModuleList(members)
         self.networks = tuple(members)
         self.config, self.encoder, self.keypoints = members[0].config, members[0].encoder, members[0].keypoints
@@ -87,7 +88,8 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
 
 def with_flips(model: Trained) -> Trained:
     """The mean of what the model says of a clip and of its mirror image."""
-    return dataclasses.replace(model, network=Ensemble(networks_of(model), flips=True).eval())
+    mirror = mirror_of(model.keypoint_names, model.class_names)
+    return dataclasses.replace(model, network=Ensemble(networks_of(model), mirror=mirror).eval())
 
 
 def networks_of(model: Trained) -> Sequence[Network]:

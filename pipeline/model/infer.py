@@ -61,11 +61,10 @@ def infer(
     if isinstance(network, Ensemble):
         asked = (tiles, waited, when_TW, room, passed)
         said = [infer(member, clip, xy_TK2, visible_TK, *asked) for member in network.networks]
-        if network.flips:
-            names = network.config.keypoint_names
-            xy_TK2, visible_TK = mirrored_points(xy_TK2, visible_TK, names)
+        if mirror := network.mirror:
+            xy_TK2, visible_TK = mirrored_points(xy_TK2, visible_TK, mirror)
             flipped = (infer(member, clip, xy_TK2, visible_TK, *asked, True) for member in network.networks)
-            said += [mirrored_back(output, names) for output in flipped]
+            said += [mirrored_back(output, mirror) for output in flipped]
         return mean_output(said)
     seen = _Seen(network, clip, xy_TK2, visible_TK, when_TW, room, waited, passed, mirrored)
     outputs: list[Output] = []

@@ -1,15 +1,16 @@
-"""A clip in a mirror: left and right change places, in the picture and in the keypoints' names.
+"""A clip in a mirror: left and right change places, in the picture and in the names of keypoints and of classes.
 
-Axes: T frames, K keypoints.
+Axes: T frames, K keypoints, N classes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from pipeline.model.network import Output
 
@@ -23,9 +24,32 @@ _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
 _OTHER |= {right: left for left, right in _OTHER.items()}
 
 
-def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+@dataclass(frozen=True)
+class Mirror:
+    """What a mirror shows in the place of each keypoint and of each class, as indices, (K,) and (N,)."""
+
+    keypoints: tuple[int, ...]
+    classes: tuple[int, ...]
+
+    @property
+    def exchanges_classes(self) -> bool:
+        return self.classes != tuple(range(len(self.classes)))
+
+
+def mirror_of(keypoint_names: Sequence[str], class_names: Sequence[str]) -> Mirror:
+    return Mirror(_exchanged(keypoint_names), _exchanged(class_names))
+
+
+def _exchanged(names: Sequence[str]) -> tuple[int, ...]:
+    order = list(range(len(names)))
+    for i, j in flip_pairs(names):
+        order[i], order[j] = j, i
+    return tuple(order)
+
+
+def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Pairs of indices whose names differ in left and right alone: L_paw and R_paw, Hand-Left and Hand-Right."""
-    index = {name: i for i, name in enumerate(keypoint_names)}
+    index = {name: i for i, name in enumerate(names)}
     pairs = set()
     for name, i in index.items():
         for side in _SIDE.finditer(name):
@@ -40,46 +64,52 @@ def without_partner(keypoint_names: Sequence[str]) -> tuple[str, ...]:
 
     All of them where no two are a pair, as where names do not tell the sides; none where all that are left lie midline.
     """
-    pairs = flip_pairs(keypoint_names)
-    if not pairs:
-        return tuple(keypoint_names)
-    paired = {keypoint_names[i] for pair in pairs for i in pair}
-    return tuple(name for name in keypoint_names if name not in paired and _SURELY_SIDE.search(name))
+    return _alone(keypoint_names) if flip_pairs(keypoint_names) else tuple(keypoint_names)
 
 
-def mirror_warning(flag: str, keypoint_names: Sequence[str]) -> str:
-    """Of keypoints that keep their name in a mirrored picture although they change sides there; empty if none do."""
-    if not (alone := without_partner(keypoint_names)):
-        return ""
-    return (
-        f"[warning] {flag}: no partner to change places with in the mirror has {', '.join(alone)}; name left and right "
-        "alike (L_paw, R_paw) unless these lie midline"
-    )
+def _alone(names: Sequence[str]) -> tuple[str, ...]:
+    """Those named after a side that are in no pair."""
+    paired = {names[i] for pair in flip_pairs(names) for i in pair}
+    return tuple(name for name in names if name not in paired and _SURELY_SIDE.search(name))
 
 
-def mirrored_order(n_keypoints: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """The keypoint that stands in the place of each."""
-    index = list(range(n_keypoints))
-    for i, j in pairs:
-        index[i], index[j] = j, i
-    return index
+def mirror_warnings(flag: str, keypoint_names: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Of keypoints and classes that keep their name in a mirrored picture although they change sides there."""
+    said = []
+    if alone := without_partner(keypoint_names):
+        said.append(
+            f"[warning] {flag}: no partner to change places with in the mirror has {', '.join(alone)}; name left and "
+            "right alike (L_paw, R_paw) unless these lie midline"
+        )
+    if alone := _alone(class_names):
+        said.append(
+            f"[warning] {flag}: no class to change places with in the mirror has {', '.join(alone)}, which would stand "
+            "for the other side too; name both sides alike (turn_left, turn_right)"
+        )
+    return said
 
 
-def mirrored_points(
-    xy_TK2: np.ndarray, visible_TK: np.ndarray, keypoint_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def mirrored_points(xy_TK2: np.ndarray, visible_TK: np.ndarray, mirror: Mirror) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints as a mirror shows them; those that are not visible stay at 0."""
-    order = mirrored_order(len(keypoint_names), flip_pairs(keypoint_names))
+    order = list(mirror.keypoints)
     xy_TK2, visible_TK = xy_TK2[:, order].copy(), visible_TK[:, order]
     xy_TK2[..., 0] = np.where(visible_TK, 1 - xy_TK2[..., 0], 0)
     return xy_TK2, visible_TK
 
 
-def mirrored_back(output: Output, keypoint_names: Sequence[str]) -> Output:
+def mirrored_labels(labels_T: torch.Tensor, mirror: Mirror) -> torch.Tensor:
+    """Classes, int64, as they are called in a mirror; what has none (below 0) stays so."""
+    if not mirror.exchanges_classes:
+        return labels_T
+    order = torch.tensor(mirror.classes, device=labels_T.device)
+    return torch.where(labels_T < 0, labels_T, order[labels_T.clamp(min=0)])
+
+
+def mirrored_back(output: Output, mirror: Mirror) -> Output:
     """What was said of a mirrored clip (T,...), said of the clip."""
+    output = replace(output, logits_BTN=output.logits_BTN[..., list(mirror.classes)])
     if output.xy_BTK2 is None:
         return output
-    order = mirrored_order(len(keypoint_names), flip_pairs(keypoint_names))
-    xy_TK2 = output.xy_BTK2[:, order].clone()
+    xy_TK2 = output.xy_BTK2[:, list(mirror.keypoints)].clone()
     xy_TK2[..., 0] = 1 - xy_TK2[..., 0]
     return replace(output, xy_BTK2=xy_TK2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from pipeline.model.pose_branch import PoseBranch, pose_set
 from pipeline.model.tcn import TCN, pooled, stretched
 from pipeline.model.view import AnimalView, View, whole
 from pipeline.model.view import pictures as pictures_of
+
+if TYPE_CHECKING:
+    from pipeline.model.mirror import Mirror
 
 # Few, since a handful of probabilities is all that a refinement sees.
 REFINE_CHANNELS = 64
@@ -118,7 +121,7 @@ class Network(nn.Module):
     keypoints that are given say where the view is, so those found in it are not found from pixels alone.
     """
 
-    flips = False  # a single network sees a clip as it is, an Ensemble maybe in a mirror too
+    mirror: Mirror | None = None  # a single network sees a clip as it is, an Ensemble maybe in a mirror too
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from cache import RecordingMeta
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
 from pipeline.model.ensemble import together, with_flips
-from pipeline.model.mirror import mirror_warning
+from pipeline.model.mirror import mirror_warnings
 from pipeline.model.trained import Trained, load_trained
 from pipeline.train.folds import FOLDS, fold_numbers
 from pipeline.train.labels import Merge
@@ -41,10 +41,10 @@ def load_models(paths: Sequence[Path], device: torch.device | str = "cpu") -> Tr
 
 
 def flipped(trained: Trained, say: Callable[[str], object]) -> Trained:
-    """The model with --flips; warns where it never saw a mirror, and of keypoints that one leaves on the wrong side."""
+    """The model with --flips; warns where it never saw a mirror, and of what one leaves on the wrong side."""
     if not trained.train.get("aug_hflip"):
         say("[warning] --flips: the model was trained without --aug-hflip, and has never seen a mirror image")
-    if warning := mirror_warning("--flips", trained.keypoint_names):
+    for warning in mirror_warnings("--flips", trained.keypoint_names, trained.class_names):
         say(f"{warning}, or leave it out")
     return with_flips(trained)
 

@@ -68,13 +68,13 @@ class Record:
 def model_sources(trained: Trained, files: Sequence[Path]) -> dict[str, Any]:
     """What the same data give the same results with: models' content, --flips, the decision in use, and our version."""
     decision = None if trained.decision is None else trained.decision.as_dict()
-    made_of = {
+    made_of: dict[str, Any] = {
         "models": [fingerprint.of_file(file) for file in files],
         "decision": decision,
         "version": PREDICT_VERSION,
     }
-    if trained.network.flips:
-        made_of["flips"] = True
+    if mirror := trained.network.mirror:
+        made_of["flips"] = mirror.classes if mirror.exchanges_classes else True
     return _as_read(made_of)
 
 

@@ -141,7 +141,7 @@ def _predict_all(
     folder.drop([*todo, *(name for name, outcome in found.items() if outcome.state == REFUSED)])
     networks = list(networks_of(trained))
     room = room_for(networks, networks[0].action.weight.device)
-    n_looks = len(networks) * (2 if trained.network.flips else 1)
+    n_looks = len(networks) * (2 if trained.network.mirror else 1)
     bar = _Bar(progress, sum(meta.n_frames for meta in todo.values()), n_looks)
     for name, of_recording in groupby(clips, key=lambda clip: clip.recording):
         if name in todo:

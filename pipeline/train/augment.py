@@ -16,7 +16,7 @@ import torch
 
 from pipeline.model.animals import exchanged
 from pipeline.model.frame_encoder import to_unit
-from pipeline.model.mirror import mirrored_order
+from pipeline.model.mirror import Mirror, mirrored_labels
 from pipeline.model.mixing import partners
 from pipeline.train.batch import Batch
 from pipeline.train.tempo import played
@@ -91,12 +91,12 @@ def augment(
     batch: Batch,
     settings: TrainSettings,
     seeds: Sequence[int],
-    flip_pairs: Sequence[tuple[int, int]],
+    mirror: Mirror,
     groups: Sequence[Sequence[int]] = (),
 ) -> Augmented:
     """Augment every sample by its seed.
 
-    flip_pairs: the keypoints that change places in a mirror. groups: the keypoints of each animal.
+    mirror: the keypoints and classes that change places in one. groups: the keypoints of each animal.
     """
     if settings.aug_stretch:
         batch = played(batch, [tempo(settings.aug_stretch, seed) for seed in seeds])
@@ -104,7 +104,6 @@ def augment(
     K = batch.xy.shape[2]
     groups = groups or (range(K),)
     draws = [draw(settings, n, K, seed, len(groups)) for n, seed in zip(lengths, seeds, strict=True)]
-    mirrored = mirrored_order(K, flip_pairs)
     xy, visible, labels = batch.xy.clone(), batch.visible.clone(), batch.labels.clone()
     when = None if batch.when is None else batch.when.clone()
     jitter, shift, lost = torch.zeros_like(xy), torch.zeros_like(xy), torch.zeros_like(visible)
@@ -112,7 +111,7 @@ def augment(
     for b, (n, drawn) in enumerate(zip(lengths, draws, strict=True)):
         order = torch.from_numpy(drawn.order).to(xy.device)
         shown = exchanged(groups, K, drawn.animals)
-        keypoints = torch.tensor([mirrored[k] for k in shown] if drawn.flip else shown, device=xy.device)
+        keypoints = torch.tensor([mirror.keypoints[k] for k in shown] if drawn.flip else shown, device=xy.device)
         xy[b, :n] = batch.xy[b, order][:, keypoints]
         visible[b, :n] = batch.visible[b, order][:, keypoints]
         labels[b, :n] = batch.labels[b, order]
@@ -125,6 +124,7 @@ def augment(
         lost[b, :n] = torch.from_numpy(drawn.lost).to(xy.device)
         if drawn.flip:
             xy[b, ..., 0] = 1 - xy[b, ..., 0]
+            labels[b] = mirrored_labels(labels[b], mirror)
     xy_target = xy.masked_fill(~visible[..., None], 0.0)
     visible_input = visible & ~lost
     xy_input, xy_motion = (

@@ -15,7 +15,7 @@ from cache import Cache, CacheError, Clip, RecordingMeta
 from cache.clip import UNLABELLED
 from pipeline.model import pose_graph
 from pipeline.model.animals import animals
-from pipeline.model.mirror import mirror_warning
+from pipeline.model.mirror import mirror_warnings
 from pipeline.model.network import NetworkConfig
 from pipeline.model.patches import looked_at
 from pipeline.model.pose_branch import pose_set
@@ -91,8 +91,9 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     merge = make_merge(cache.class_names, settings.merge)
     whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
-    if settings.aug_hflip and (warning := mirror_warning(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names)):
-        say(f"{warning}, or leave it at 0")
+    if settings.aug_hflip:
+        for warning in mirror_warnings(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names, merge.names):
+            say(f"{warning}, or leave it at 0")
     if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
         raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
     if settings.time_input == "entry" and not any(np.isfinite(data.when[:, 3]).any() for data in whole.data):

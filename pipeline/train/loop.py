@@ -21,7 +21,7 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.animals import animals
 from pipeline.model.encoder import freeze
-from pipeline.model.mirror import flip_pairs
+from pipeline.model.mirror import mirror_of
 from pipeline.model.network import Network
 from pipeline.model.threads import threads_for
 from pipeline.model.trained import Trained
@@ -86,7 +86,7 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.balance = balance(data.class_counts, settings).to(self.device)
         self.begin_weight = boundaries.positive_weight(data.train.labels) if settings.lambda_boundary else 1.0
-        self.flips = flip_pairs(data.network_config.keypoint_names)
+        self.mirror = mirror_of(data.network_config.keypoint_names, data.merge.names)
         self.animals = animals(data.network_config.keypoint_names)
         self.learns_keypoints = self.network.keypoints is not None and settings.lambda_kp > 0
 
@@ -172,7 +172,7 @@ class Loop:
 
     def _loss(self, learner: torch.nn.Module, batch: Batch, seeds: list[int], *, counts: bool) -> torch.Tensor:
         """What to make smaller: of this rank's samples, so that the mean over the ranks is that of the whole batch."""
-        seen = augment(batch, self.settings, seeds, self.flips, self.animals)
+        seen = augment(batch, self.settings, seeds, self.mirror, self.animals)
         # Without the keypoints' jitter, in which the picture would tremble.
         view = self.network.view_of(seen.xy_target, seen.visible, seen.view_moved)
         with _autocast(self.device, self.settings.amp):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.console import Bar
 from pipeline.model import checkpoint
 from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
+from pipeline.model.mirror import flip_pairs
 from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import parse_list
 from pipeline.train import pretrained
@@ -48,6 +50,8 @@ TRAIN_VERSION = 4
 # The same of what only runs with a setting use: the others are not trained anew.
 # 2: where a window is rolled no begin of a bout is learned.
 BOUNDARY_VERSION = 2
+# 2: in a mirror classes that name a side change places too.
+MIRROR_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ def train(
         ranks.first(lambda: check_follow(follow))
         clips = ranks.each(lambda: clip_cache.open(cache))
         ranks.first(lambda: until_done.enter_context(held(out, say)))
-        record = ranks.first(lambda: _record(settings, _recordings(settings, clips), out))
+        record = ranks.first(lambda: _record_of(settings, clips, out))
         if ranks.size > 1:
-            ranks.each(lambda: _check_same(record, _record(settings, _recordings(settings, clips), out)))
+            ranks.each(lambda: _check_same(record, _record_of(settings, clips, out)))
         if not force and ranks.first(lambda: is_up_to_date(out, record)):
             say(f"[info] {out} is up to date (--force trains anew)")
             return ranks.first(lambda: _outcome("fresh", out))
@@ -181,7 +185,8 @@ def _check_begun(
     """Raises CheckpointError for an encoder that is needed and does not fit, RunError where --resume has another."""
     begun = False
     if former := None if force else read_record(out):
-        record = _record(settings, former.recordings, out)  # as if preprocess changed none
+        classes = parse_list(preprocess.classes, "classes")
+        record = _record(settings, former.recordings, classes, out)  # as if preprocess changed none
         if resume:
             refuse_others(out, former.differences(record))
         begun = would_go_on(out, record, resume=resume, force=False) or is_up_to_date(out, record)
@@ -194,14 +199,17 @@ def record_now(former: RunRecord, clips: clip_cache.Cache, out: Path) -> RunReco
     """The record that the run in `out`, made by `former`, would have if it were trained now. Raises CheckpointError."""
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     settings = TrainSettings(**{name: value for name, value in former.settings.items() if name in names})
-    return dataclasses.replace(_record(settings, _recordings(settings, clips), out), settings=former.settings)
+    return dataclasses.replace(_record_of(settings, clips, out), settings=former.settings)
 
 
-def _recordings(settings: TrainSettings, clips: clip_cache.Cache) -> dict[str, dict[str, str]]:
-    return made_from(dataclasses.asdict(settings), clips.recordings)
+def _record_of(settings: TrainSettings, clips: clip_cache.Cache, out: Path) -> RunRecord:
+    recordings = made_from(dataclasses.asdict(settings), clips.recordings)
+    return _record(settings, recordings, clips.class_names, out)
 
 
-def _record(settings: TrainSettings, recordings: dict[str, dict[str, str]], out: Path) -> RunRecord:
+def _record(
+    settings: TrainSettings, recordings: dict[str, dict[str, str]], class_names: Sequence[str], out: Path
+) -> RunRecord:
     split_file = Path(settings.split_file)
     return RunRecord(
         settings=dataclasses.asdict(settings),
@@ -209,8 +217,23 @@ def _record(settings: TrainSettings, recordings: dict[str, dict[str, str]], out:
         init_from=pretrained.fingerprint_now(settings.init_from, read_record(out)),
         code=TRAIN_VERSION,
         split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
-        parts={"lambda-boundary": BOUNDARY_VERSION} if _learns_rolled_begins(settings) else {},
+        parts=_parts(settings, class_names),
     )
+
+
+def _parts(settings: TrainSettings, class_names: Sequence[str]) -> dict[str, int]:
+    """RunRecord.parts: of what this training uses of all that has a version of its own."""
+    parts = {}
+    if _learns_rolled_begins(settings):
+        parts["lambda-boundary"] = BOUNDARY_VERSION
+    if settings.aug_hflip > 0 and names_sides(settings, class_names):
+        parts["aug-hflip"] = MIRROR_VERSION
+    return parts
+
+
+def names_sides(settings: TrainSettings, class_names: Sequence[str]) -> bool:
+    """Whether there are behaviours to learn that change places in a mirror, unless a merge makes one of them."""
+    return settings.learns_behaviour and bool(flip_pairs(class_names))
 
 
 def _learns_rolled_begins(settings: TrainSettings) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -21,7 +22,7 @@ from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.held import held
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
-from pipeline.train.stage import BOUNDARY_VERSION, TRAIN_VERSION
+from pipeline.train.stage import BOUNDARY_VERSION, MIRROR_VERSION, TRAIN_VERSION, names_sides
 from pipeline.train_settings import Keep, TrainSettings
 from pipeline.tuning.search import Range, Search
 
@@ -156,7 +157,7 @@ def _check_same(
     }
     space = {name: vars(entry) if isinstance(entry, Range) else list(entry) for name, entry in search.items()}
     given = {"settings": base, "search": space, "folds": n_folds, _RECORDINGS: _recordings(cache)}
-    given["versions of the code"] = _code(settings, search)
+    given["versions of the code"] = _code(settings, search, clip_cache.open(cache).class_names)
     given[_ENCODERS] = study.user_attrs.get(_ENCODERS, {}) | encoders
     why = {
         _RECORDINGS: f"{cache} is not what the study's trials were scored on: recordings came, went or changed",
@@ -178,10 +179,14 @@ def _said_other(what: str, former: Any, value: Any) -> str:
     return f"the study was made with other {what}: {former}"
 
 
-def _code(settings: TrainSettings, search: Search) -> dict[str, int]:
+def _code(settings: TrainSettings, search: Search, class_names: Sequence[str]) -> dict[str, int]:
     """Versions of the code that trials are trained by."""
-    bounded = settings.lambda_boundary > 0 or "lambda_boundary" in search
-    return {"training": TRAIN_VERSION} | ({"lambda-boundary": BOUNDARY_VERSION} if bounded else {})
+    code = {"training": TRAIN_VERSION}
+    if settings.lambda_boundary > 0 or "lambda_boundary" in search:
+        code["lambda-boundary"] = BOUNDARY_VERSION
+    if (settings.aug_hflip > 0 or "aug_hflip" in search) and names_sides(settings, class_names):
+        code["aug-hflip"] = MIRROR_VERSION
+    return code
 
 
 def _recordings(cache: Place) -> str:

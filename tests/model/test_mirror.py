@@ -12,7 +12,15 @@ import torch
 from pipeline.model import pose_graph
 from pipeline.model.ensemble import Ensemble, mean_output
 from pipeline.model.infer import infer
-from pipeline.model.mirror import flip_pairs, mirror_warning, mirrored_back, mirrored_points, without_partner
+from pipeline.model.mirror import (
+    Mirror,
+    flip_pairs,
+    mirror_of,
+    mirror_warnings,
+    mirrored_back,
+    mirrored_points,
+    without_partner,
+)
 from pipeline.model.network import Network, NetworkConfig, Output
 from pipeline.model.room import Room
 from pipeline.train.windows import tiles
@@ -21,6 +29,7 @@ from tests_support import KEYPOINTS, SIDE
 NAMES = pose_graph.PARTS
 PAIRS = ((2, 3), (4, 5))
 T = 40
+MIRROR = Mirror((0, 1, 3, 2, 5, 4), (0, 1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +72,11 @@ def test_keypoints_that_a_mirror_leaves_on_the_wrong_side(names: tuple[str, ...]
 
 
 def test_the_warning_names_what_stays_on_the_wrong_side() -> None:
-    assert mirror_warning("--flips", KEYPOINTS) == ""
-    said = mirror_warning("--flips", ("L_ear", "R_ear", "L_paw"))
+    assert mirror_warnings("--flips", KEYPOINTS, ("rest", "turn_left", "turn_right", "Rear", "long")) == []
+    said, of_classes = mirror_warnings("--flips", ("L_ear", "R_ear", "L_paw"), ("rest", "turn_left", "lick_R"))
+    assert of_classes.startswith(
+        "[warning] --flips: no class to change places with in the mirror has turn_left, lick_R,"
+    )
     assert said.startswith("[warning] --flips: no partner to change places with in the mirror has L_paw; name left")
 
 
@@ -107,10 +119,10 @@ def in_a_mirror() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_points_in_a_mirror() -> None:
     _, xy, visible = clip()
     _, expected_xy, expected_visible = in_a_mirror()
-    found_xy, found_visible = mirrored_points(xy, visible, KEYPOINTS)
+    found_xy, found_visible = mirrored_points(xy, visible, MIRROR)
     np.testing.assert_array_equal(found_xy, expected_xy)
     np.testing.assert_array_equal(found_visible, expected_visible)
-    for found, expected in zip(mirrored_points(found_xy, found_visible, KEYPOINTS), (xy, visible), strict=True):
+    for found, expected in zip(mirrored_points(found_xy, found_visible, MIRROR), (xy, visible), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -131,7 +143,7 @@ def test_a_clip_and_its_mirror_image_are_told_alike(changes: dict[str, Any], val
     how = {"val_T": val_T, "room": Room(room)}
     plain = [said(made, seen, **how) for seen in (clip(), in_a_mirror())]
     assert (plain[0].logits_BTN - plain[1].logits_BTN).abs().max() > 0.01
-    model = Ensemble([made], flips=True)
+    model = Ensemble([made], mirror=MIRROR)
     ours, theirs = said(model, clip(), **how, passed=passed.append), said(model, in_a_mirror(), **how)
     assert torch.equal(ours.logits_BTN, theirs.logits_BTN)
     assert torch.equal(ours.boundary_BT, theirs.boundary_BT)
@@ -141,16 +153,27 @@ def test_a_clip_and_its_mirror_image_are_told_alike(changes: dict[str, Any], val
     if changes["encoder"] == "none":
         assert ours.xy_BTK2 is None
     else:
-        torch.testing.assert_close(ours.xy_BTK2, mirrored_back(theirs, KEYPOINTS).xy_BTK2, atol=1e-6, rtol=0)
+        torch.testing.assert_close(ours.xy_BTK2, mirrored_back(theirs, MIRROR).xy_BTK2, atol=1e-6, rtol=0)
         order = [0, 1, 3, 2, 5, 4]
         back = torch.stack([1 - plain[1].xy_BTK2[..., 0], plain[1].xy_BTK2[..., 1]], -1)[:, order]
         torch.testing.assert_close(ours.xy_BTK2, (plain[0].xy_BTK2 + back) / 2, atol=1e-6, rtol=0)
 
 
+def test_what_turns_left_turns_right_in_a_mirror() -> None:
+    made = network(encoder="none", pose_features="both")
+    mirror = mirror_of(KEYPOINTS, ("rest", "turn_left", "lick", "turn_right"))
+    plain = [said(made, seen).logits_BTN.softmax(-1) for seen in (clip(), in_a_mirror())]
+    ours = said(Ensemble([made], mirror=mirror), clip()).logits_BTN.softmax(-1)
+    torch.testing.assert_close(ours, (plain[0] + plain[1][:, [0, 3, 2, 1]]) / 2)
+    torch.testing.assert_close(
+        ours[:, [0, 3, 2, 1]], said(Ensemble([made], mirror=mirror), in_a_mirror()).logits_BTN.softmax(-1)
+    )
+
+
 def test_every_member_is_asked_of_both() -> None:
     members = [network(seed, encoder="none", pose_features="both") for seed in (0, 1)]
-    each = [said(Ensemble([member], flips=True), clip()).logits_BTN.softmax(-1) for member in members]
-    both = said(Ensemble(members, flips=True), clip()).logits_BTN.softmax(-1)
+    each = [said(Ensemble([member], mirror=MIRROR), clip()).logits_BTN.softmax(-1) for member in members]
+    both = said(Ensemble(members, mirror=MIRROR), clip()).logits_BTN.softmax(-1)
     torch.testing.assert_close(both, (each[0] + each[1]) / 2)
 
 

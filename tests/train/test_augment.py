@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model import pose_graph
-from pipeline.model.mirror import flip_pairs
+from pipeline.model.mirror import Mirror, mirror_of
 from pipeline.train.augment import Augmented, augment, draw, plain, share_kept, tempo
 from pipeline.train.batch import Batch
 from pipeline.train.tempo import played
 from pipeline.train_settings import TrainSettings
 
 NAMES = pose_graph.PARTS
-PAIRS = ((2, 3), (4, 5))
+MIRROR = Mirror((0, 1, 3, 2, 5, 4), ())
 GROUPS = ((0, 2, 4), (1, 3, 5))  # as two animals of three keypoints
 OFF = TrainSettings(
     kp_jitter_std=0, aug_brightness=0, aug_contrast=0, aug_temporal_drop=0, aug_hflip=0, aug_noise_std=0, aug_roll=0
@@ -53,7 +53,7 @@ def fields(seen: Augmented) -> list[torch.Tensor]:
 
 def test_everything_off_is_plain() -> None:
     batch = make(B=3, pad=4)
-    for found, expected in zip(fields(augment(batch, OFF, [1, 2, 3], PAIRS)), fields(plain(batch)), strict=True):
+    for found, expected in zip(fields(augment(batch, OFF, [1, 2, 3], MIRROR)), fields(plain(batch)), strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -72,10 +72,10 @@ def test_a_batch_is_its_samples_one_by_one_padded_or_not(seeds: list[int], pad: 
     batch = make(B=3, pad=pad)
     for stretch in (0.0, 0.5):
         train = TrainSettings(aug_hflip=0.5, aug_swap=0.5, aug_kp_drop=0.2, aug_stretch=stretch)
-        together = augment(batch, train, seeds, PAIRS, GROUPS)
+        together = augment(batch, train, seeds, MIRROR, GROUPS)
         for b, seed in enumerate(seeds):
             alone = Batch(*(value[b : b + 1, : 40 - pad] for value in vars(batch).values()))
-            part = augment(alone, train, [seed], PAIRS, GROUPS)
+            part = augment(alone, train, [seed], MIRROR, GROUPS)
             n = part.valid.shape[1]
             assert not together.valid[b, n:].any()
             for whole, own in zip(fields(together), fields(part), strict=True):
@@ -84,16 +84,18 @@ def test_a_batch_is_its_samples_one_by_one_padded_or_not(seeds: list[int], pad: 
 
 def test_the_seed_decides_and_nothing_else() -> None:
     batch, train = make(), TrainSettings()
-    first = augment(batch, train, [7], PAIRS)
+    first = augment(batch, train, [7], MIRROR)
     torch.rand(3), np.random.default_rng().random(3)
-    assert all(torch.equal(a, b) for a, b in zip(fields(first), fields(augment(batch, train, [7], PAIRS)), strict=True))
-    assert not torch.equal(first.xy_input, augment(batch, train, [8], PAIRS).xy_input)
+    assert all(
+        torch.equal(a, b) for a, b in zip(fields(first), fields(augment(batch, train, [7], MIRROR)), strict=True)
+    )
+    assert not torch.equal(first.xy_input, augment(batch, train, [8], MIRROR).xy_input)
 
 
 def test_roll_moves_frames_keypoints_visibility_and_labels_together_within_the_valid_frames() -> None:
     batch, rolled = make(pad=5), 0
     for seed in SEEDS:
-        seen = augment(batch, replace(OFF, aug_roll=5), [seed], PAIRS)
+        seen = augment(batch, replace(OFF, aug_roll=5), [seed], MIRROR)
         order = numbers(seen)[0, :35]
         shift = int(order[0])
         assert torch.equal(order, (torch.arange(35) + shift) % 35)
@@ -112,8 +114,8 @@ def test_roll_moves_frames_keypoints_visibility_and_labels_together_within_the_v
 
 def test_roll_marks_the_frame_before_which_another_is_shown() -> None:
     batch, rolled = make(B=len(SEEDS), pad=5), 0
-    seen = augment(batch, replace(OFF, aug_roll=5, aug_stretch=0.2), SEEDS, PAIRS)
-    assert augment(batch, replace(OFF, aug_stretch=0.2), SEEDS, PAIRS).seam is None
+    seen = augment(batch, replace(OFF, aug_roll=5, aug_stretch=0.2), SEEDS, MIRROR)
+    assert augment(batch, replace(OFF, aug_stretch=0.2), SEEDS, MIRROR).seam is None
     for seam, labels, valid in zip(seen.seam, seen.labels, seen.valid, strict=True):
         back = labels.diff(prepend=labels[:1]) < 0  # these numbers only grow, but where the last are put first
         assert torch.equal(seam, back & valid)
@@ -124,7 +126,7 @@ def test_roll_marks_the_frame_before_which_another_is_shown() -> None:
 def test_roll_moves_the_pose_features() -> None:
     batch = make()
     seed = next(s for s in SEEDS if draw(replace(OFF, aug_roll=5), 40, 6, s).order[0] != 0)
-    seen = augment(batch, replace(OFF, aug_roll=5), [seed], PAIRS)
+    seen = augment(batch, replace(OFF, aug_roll=5), [seed], MIRROR)
     of = range(6)
     before, _ = pose_graph.features(batch.xy, batch.visible, of)
     after, _ = pose_graph.features(seen.xy_input, seen.visible, of)
@@ -135,7 +137,7 @@ def test_roll_moves_the_pose_features() -> None:
 def test_temporal_dropout_shows_the_frame_before_and_leaves_labels_and_keypoints() -> None:
     batch, dropping = make(pad=10), 0
     for seed in SEEDS:
-        seen = augment(batch, replace(OFF, aug_temporal_drop=0.2), [seed], PAIRS)
+        seen = augment(batch, replace(OFF, aug_temporal_drop=0.2), [seed], MIRROR)
         shown, own = numbers(seen)[0, :30], torch.arange(30)
         dropped = shown != own
         assert dropped.sum() in (0, 6)
@@ -156,7 +158,7 @@ def test_brightness_and_contrast_are_what_they_say() -> None:
         assert 0.8 <= drawn.contrast <= 1.2
         bright = x * drawn.brightness
         expected = ((bright - bright.mean()) * drawn.contrast + bright.mean()).clamp(0, 1)
-        torch.testing.assert_close(augment(batch, train, [seed], PAIRS).frames, expected)
+        torch.testing.assert_close(augment(batch, train, [seed], MIRROR).frames, expected)
         seen_both += drawn.brightness != 1 and drawn.contrast != 1
     assert 0.1 * len(SEEDS) < seen_both < 0.4 * len(SEEDS)
 
@@ -167,14 +169,14 @@ def test_contrast_is_about_the_mean_of_valid_frames() -> None:
     train = replace(OFF, aug_contrast=0.2)
     seed = next(s for s in SEEDS if draw(train, 20, 6, s).contrast != 1)
     torch.testing.assert_close(
-        augment(padded, train, [seed], PAIRS).frames[:, :20], augment(whole, train, [seed], PAIRS).frames
+        augment(padded, train, [seed], MIRROR).frames[:, :20], augment(whole, train, [seed], MIRROR).frames
     )
 
 
 def test_noise_has_its_spread_and_its_probability() -> None:
     batch, train, noisy = make(T=100), replace(OFF, aug_noise_std=0.02), 0
     for seed in SEEDS:
-        change = augment(batch, train, [seed], PAIRS).frames - augment(batch, OFF, [seed], PAIRS).frames
+        change = augment(batch, train, [seed], MIRROR).frames - augment(batch, OFF, [seed], MIRROR).frames
         assert change.std() == 0 or change.std().item() == pytest.approx(0.02, rel=0.1)
         noisy += bool(change.any())
     assert 0.1 * len(SEEDS) < noisy < 0.5 * len(SEEDS)
@@ -184,7 +186,7 @@ def test_pixels_and_inputs_stay_in_range() -> None:
     batch = make(B=8)
     batch.frames[:] = torch.where(batch.frames > 80, 255, 0)
     wild = TrainSettings(aug_brightness=0.9, aug_contrast=0.9, aug_noise_std=0.5, kp_jitter_std=0.5, aug_hflip=0.5)
-    seen = augment(batch, wild, range(8), PAIRS)
+    seen = augment(batch, wild, range(8), MIRROR)
     for values in (seen.frames, seen.xy_input, seen.xy_target):
         assert values.min() >= 0
         assert values.max() <= 1
@@ -192,7 +194,7 @@ def test_pixels_and_inputs_stay_in_range() -> None:
 
 def test_flip_mirrors_pixels_and_exchanges_left_and_right() -> None:
     batch = make()
-    seen, before = augment(batch, replace(OFF, aug_hflip=1.0), [1], PAIRS), plain(batch)
+    seen, before = augment(batch, replace(OFF, aug_hflip=1.0), [1], MIRROR), plain(batch)
     torch.testing.assert_close(seen.frames, before.frames.flip(-1))
     other = [0, 1, 3, 2, 5, 4]
     assert torch.equal(seen.visible, batch.visible[:, :, other])
@@ -202,9 +204,21 @@ def test_flip_mirrors_pixels_and_exchanges_left_and_right() -> None:
     assert torch.equal(seen.labels, batch.labels)
 
 
+def test_classes_that_name_a_side_change_places_in_a_mirror() -> None:
+    batch = make(B=len(SEEDS), pad=3)
+    batch.labels[:, :37] = torch.arange(37) % 5 - 1  # of four classes, some frames unlabelled
+    mirror = mirror_of(NAMES, ("rest", "turn_left", "lick", "turn_right"))
+    seen = augment(batch, replace(OFF, aug_hflip=0.5), SEEDS, mirror)
+    exchanged = torch.tensor([0, 3, 2, 1, -1])[batch.labels]  # -1, not labelled, comes from the end
+    flipped = (~torch.isclose(seen.frames, plain(batch).frames)).flatten(1).any(1).tolist()
+    assert 0.3 * len(SEEDS) < sum(flipped) < 0.7 * len(SEEDS)
+    for b, is_flipped in enumerate(flipped):
+        assert torch.equal(seen.labels[b], (exchanged if is_flipped else batch.labels)[b])
+
+
 def test_a_swap_exchanges_whole_animals_and_nothing_else() -> None:
     batch, swapped = make(B=len(SEEDS), pad=3), [1, 0, 3, 2, 5, 4]
-    seen, before = augment(batch, replace(OFF, aug_swap=1.0), SEEDS, PAIRS, GROUPS), plain(batch)
+    seen, before = augment(batch, replace(OFF, aug_swap=1.0), SEEDS, MIRROR, GROUPS), plain(batch)
     n_swapped = 0
     for b in range(len(SEEDS)):
         order = swapped if not torch.equal(seen.visible[b], batch.visible[b]) else list(range(6))
@@ -222,7 +236,7 @@ def test_a_swap_has_its_probability_and_never_mixes_the_parts_of_animals() -> No
     groups, batch, orders = ((0, 3), (1, 4), (2, 5)), make(B=200, T=2), set()
     batch.visible[:] = True
     batch.xy[:] = torch.rand(batch.xy.shape, generator=torch.Generator().manual_seed(1))
-    seen = augment(batch, replace(OFF, aug_swap=0.5), range(200), PAIRS, groups)
+    seen = augment(batch, replace(OFF, aug_swap=0.5), range(200), MIRROR, groups)
     for b in range(200):
         found = [int((batch.xy[b, 0] == place).all(-1).nonzero()[0]) for place in seen.xy_target[b, 0]]
         assert [index + 3 for index in found[:3]] == found[3:]
@@ -238,7 +252,7 @@ def test_a_swap_and_a_mirror_together() -> None:
     batch, groups = make(), ((0, 1, 2), (3, 4, 5))
     train = replace(OFF, aug_swap=1.0, aug_hflip=1.0)
     seed = next(s for s in SEEDS if draw(train, 40, 6, s, 2).animals == (1, 0))
-    seen = augment(batch, train, [seed], flip_pairs(names), groups)
+    seen = augment(batch, train, [seed], mirror_of(names, ()), groups)
     index = [4, 3, 5, 1, 0, 2]
     assert torch.equal(seen.visible, batch.visible[:, :, index])
     expected = torch.stack([1 - batch.xy[..., 0], batch.xy[..., 1]], -1)[:, :, index] * seen.visible[..., None]
@@ -247,7 +261,7 @@ def test_a_swap_and_a_mirror_together() -> None:
 
 def test_one_animal_has_none_to_change_places_with() -> None:
     batch = make(B=8)
-    seen, before = augment(batch, replace(OFF, aug_swap=1.0), range(8), PAIRS), plain(batch)
+    seen, before = augment(batch, replace(OFF, aug_swap=1.0), range(8), MIRROR), plain(batch)
     for found, expected in zip(fields(seen), fields(before), strict=True):
         torch.testing.assert_close(found, expected)
 
@@ -257,14 +271,14 @@ def test_a_flipped_keypoint_stays_on_its_pixel() -> None:
     batch.frames[:] = 0
     batch.frames[0, 0, 3, 6] = 255
     batch.xy[0, 0, 0], batch.visible[0, 0, 0] = torch.tensor([6.5 / 8, 3.5 / 6]), True
-    seen = augment(batch, replace(OFF, aug_hflip=1.0), [1], PAIRS)
+    seen = augment(batch, replace(OFF, aug_hflip=1.0), [1], MIRROR)
     x, y = seen.xy_target[0, 0, 0]
     assert seen.frames[0, 0, 0, int(y * 6), int(x * 8)] == 1
 
 
 def test_jitter_reaches_the_pose_features_and_never_the_target() -> None:
     batch = make(B=4, T=100)
-    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), range(4), PAIRS)
+    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), range(4), MIRROR)
     assert torch.equal(seen.xy_target, batch.xy)
     jitter = (seen.xy_input - batch.xy)[batch.visible & (batch.xy > 0.1).all(-1)]
     assert jitter.std().item() == pytest.approx(0.02, rel=0.1)
@@ -282,7 +296,7 @@ INPUT = {"xy_input", "xy_motion", "visible_input"}
 def test_jitter_leaves_the_speeds_that_motion_features_are_made_of() -> None:
     """Of every frame it would drown them: a network that is validated without it would meet what it never saw."""
     batch = make(B=len(SEEDS), T=40)
-    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), SEEDS, PAIRS)
+    seen = augment(batch, replace(OFF, kp_jitter_std=0.02), SEEDS, MIRROR)
     shift = (seen.xy_motion - batch.xy)[:, 0]
     inside = ((seen.xy_motion > 0) & (seen.xy_motion < 1)).all(-1) & batch.visible
     both = inside[:, 1:] & inside[:, :-1]
@@ -308,7 +322,7 @@ def test_jitter_leaves_the_speeds_that_motion_features_are_made_of() -> None:
 )
 def test_each_setting_changes_what_it_should_and_nothing_else(change: dict[str, float], changed: set[str]) -> None:
     batch, train = make(B=len(SEEDS)), TrainSettings()
-    before, after = (augment(batch, s, SEEDS, PAIRS, GROUPS) for s in (train, replace(train, **change)))
+    before, after = (augment(batch, s, SEEDS, MIRROR, GROUPS) for s in (train, replace(train, **change)))
     values = {name: (value, vars(after)[name]) for name, value in vars(before).items() if value is not None}
     assert {name for name, (old, new) in values.items() if not torch.equal(old, new)} == changed
 
@@ -319,7 +333,7 @@ def test_lost_tracking_comes_in_stretches_of_about_the_share() -> None:
     begins = lost[:, 1:] & ~lost[:, :-1]
     assert lost.sum() / begins.sum() > 10  # frames in a stretch, where single ones would give 1.25
     batch = make(B=len(SEEDS))
-    seen = augment(batch, replace(OFF, aug_kp_drop=0.5), SEEDS, PAIRS)
+    seen = augment(batch, replace(OFF, aug_kp_drop=0.5), SEEDS, MIRROR)
     assert torch.equal(seen.visible, batch.visible)  # what the keypoint head learns is all there
     assert torch.equal(seen.xy_target, batch.xy)
     assert (seen.xy_input[~seen.visible_input] == 0).all()
@@ -328,8 +342,8 @@ def test_lost_tracking_comes_in_stretches_of_about_the_share() -> None:
 
 def test_a_stretch_moves_frames_keypoints_labels_and_times_alike() -> None:
     batch, lengths = make(B=len(SEEDS), pad=5), set()
-    seen = augment(batch, replace(OFF, aug_stretch=0.25), SEEDS, PAIRS)
-    pose_alone = augment(replace(batch, frames=None), replace(OFF, aug_stretch=0.25), SEEDS, PAIRS)
+    seen = augment(batch, replace(OFF, aug_stretch=0.25), SEEDS, MIRROR)
+    pose_alone = augment(replace(batch, frames=None), replace(OFF, aug_stretch=0.25), SEEDS, MIRROR)
     assert seen.xy_target.shape[1] == seen.valid.sum(1).max() > 40
     for b, seed in enumerate(SEEDS):
         n = int(seen.valid[b].sum())
@@ -396,7 +410,7 @@ def fields_of(batch: Batch) -> list[torch.Tensor]:
 def test_speeds_change_with_the_tempo() -> None:
     batch = make(T=40)
     for seed in SEEDS[:5]:
-        motion = augment(batch, replace(OFF, aug_stretch=0.5), [seed], PAIRS).xy_motion[0, :, 0, 0]
+        motion = augment(batch, replace(OFF, aug_stretch=0.5), [seed], MIRROR).xy_motion[0, :, 0, 0]
         faster = (motion[1:] - motion[:-1]).mean().item() / 0.01
         assert faster == pytest.approx(tempo(0.5, seed), rel=0.03)
 
@@ -404,7 +418,7 @@ def test_speeds_change_with_the_tempo() -> None:
 @pytest.mark.parametrize(("n", "expected"), [(0, 0), (1, 1), (2, 2)])
 def test_a_stretch_of_hardly_any_frames(n: int, expected: int) -> None:
     batch = make(T=4, pad=4 - n)
-    seen = augment(batch, replace(OFF, aug_stretch=0.25), [3], PAIRS)
+    seen = augment(batch, replace(OFF, aug_stretch=0.25), [3], MIRROR)
     assert seen.valid.shape == (1, expected)
     assert seen.valid.all()
 
@@ -413,9 +427,9 @@ def test_a_mixed_batch_says_how_much_of_each_frame_is_its_samples_own() -> None:
     batch = make(B=3)
     for b, n in enumerate((40, 25, 33)):
         batch.valid[b, n:] = False
-    assert plain(batch).own_share is augment(batch, OFF, range(3), PAIRS).own_share is None
+    assert plain(batch).own_share is augment(batch, OFF, range(3), MIRROR).own_share is None
     train = TrainSettings(aug_mix=0.7)
-    share, other = (augment(batch, train, seeds, PAIRS).own_share for seeds in ([5, 6, 7], [5, 8, 9]))
+    share, other = (augment(batch, train, seeds, MIRROR).own_share for seeds in ([5, 6, 7], [5, 8, 9]))
     for b, both in enumerate((25, 25, 33)):  # frames in which it and the next are there
         assert torch.equal(share[b, :both], share[b, 0].expand(both))
         assert share[b, 0] == pytest.approx(share_kept(0.7, (5, 6, 7)[b]))
@@ -426,12 +440,12 @@ def test_a_mixed_batch_says_how_much_of_each_frame_is_its_samples_own() -> None:
 
 
 def test_a_sample_by_itself_is_mixed_with_none() -> None:
-    assert augment(make(B=1), TrainSettings(aug_mix=1.0), [3], PAIRS).own_share is None
+    assert augment(make(B=1), TrainSettings(aug_mix=1.0), [3], MIRROR).own_share is None
 
 
 def test_mixing_changes_nothing_of_what_the_samples_are() -> None:
     batch = make(B=6)
-    before, after = (augment(batch, TrainSettings(aug_mix=alpha), range(6), PAIRS) for alpha in (0.0, 0.4))
+    before, after = (augment(batch, TrainSettings(aug_mix=alpha), range(6), MIRROR) for alpha in (0.0, 0.4))
     for name, value in vars(before).items():
         assert value is None or torch.equal(value, vars(after)[name]), name
     assert after.own_share is not None
@@ -457,7 +471,7 @@ def test_draws_of_neighbouring_seeds_do_not_resemble_each_other() -> None:
 def test_a_batch_without_frames_and_an_empty_window() -> None:
     batch = make(B=2, T=3)
     empty = Batch(None, batch.xy, batch.visible & False, batch.labels * 0 - 1, batch.valid & False)
-    seen = augment(empty, TrainSettings(aug_hflip=1.0), [1, 2], PAIRS)
+    seen = augment(empty, TrainSettings(aug_hflip=1.0), [1, 2], MIRROR)
     assert seen.frames is None
     assert (seen.xy_input == 0).all()
 
@@ -467,7 +481,7 @@ def test_the_batch_itself_is_left_as_it_was() -> None:
     copies = [value.clone() for value in vars(batch).values()]
     changes = {"aug_hflip": 1.0, "aug_swap": 1.0, "aug_brightness": 0.5, "aug_mix": 1.0}
     for stretch in (0.0, 0.5):
-        augment(batch, TrainSettings(**changes, aug_stretch=stretch), range(4), PAIRS, GROUPS)
+        augment(batch, TrainSettings(**changes, aug_stretch=stretch), range(4), MIRROR, GROUPS)
     assert all(torch.equal(a, b) for a, b in zip(vars(batch).values(), copies, strict=True))
 
 

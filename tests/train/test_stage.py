@@ -459,13 +459,37 @@ def test_a_mirror_swaps_left_and_right(quick, tmp_path: Path) -> None:
     assert shown[0] == pytest.approx(shown[1], rel=1e-5)
 
 
+def test_in_a_mirror_classes_that_name_a_side_are_learned_as_the_other(quick, tmp_path: Path) -> None:
+    """A model of before they were is trained anew; one whose classes name no side, or that saw no mirror, is not."""
+    sided = ("rest", "turn_left", "turn_right", "walk", "active")
+    for name, class_names, aug_hflip, stale in (
+        ("sided", sided, 0.5, True),
+        ("unseen", sided, 0.0, False),
+        ("plain", CLASSES, 0.5, False),
+    ):
+        cache, out = tmp_path / "cache" / name, tmp_path / name
+        write_small_cache(cache, recordings=4, frames=False, class_names=class_names)
+        settings = quick(encoder="none", epochs=1, aug_hflip=aug_hflip)
+        run(cache, out, settings)
+        record = json.loads((out / RECORD).read_text())
+        assert any("is up to date" in line for line in run(cache, out, settings))
+        (out / RECORD).write_text(json.dumps(record | {"parts": {}}))
+        lines = run(cache, out, settings)
+        assert (
+            any("changed since the last run: version of the code of --aug-hflip: 1 -> 2" in x for x in lines) == stale
+        )
+        assert any("is up to date" in line for line in lines) != stale
+
+
 def test_keypoints_that_a_mirror_leaves_on_the_wrong_side_are_named(quick, tmp_path: Path) -> None:
     names = ("mouth", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "hind_right")
-    path = write_small_cache(tmp_path / "cache", recordings=2, keypoint_names=names)
+    classes = ("rest", "turn_left", "lick", "walk", "active")
+    path = write_small_cache(tmp_path / "cache", recordings=2, keypoint_names=names, class_names=classes)
     for aug_hflip, said in ((0.5, True), (0.0, False)):
         lines: list[str] = []
         prepare(clip_cache.open(path), quick(aug_hflip=aug_hflip), lines.append)
         assert any("--aug-hflip 0.5" in line and "has L_hindpaw, hind_right;" in line for line in lines) == said
+        assert any("--aug-hflip 0.5" in line and "has turn_left, which" in line for line in lines) == said
 
 
 def test_keypoints_that_the_threshold_takes_away_are_named(small_cache: Path, quick) -> None:
