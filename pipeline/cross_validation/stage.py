@@ -21,6 +21,7 @@ from pipeline.cross_validation.decided import DECIDED, decided_by_other_folds, s
 from pipeline.cross_validation.fold import Done, Failed, Task
 from pipeline.cross_validation.out_of_fold import OutOfFold
 from pipeline.cross_validation.summary import Summary, fold_table, summarise
+from pipeline.held import held
 from pipeline.model.infer import pick_device
 from pipeline.setting_texts import SettingsError
 from pipeline.train import pretrained
@@ -29,7 +30,6 @@ from pipeline.train.data import Part, common_picture, label_counts, network_conf
 from pipeline.train.decide import fit_decision
 from pipeline.train.folds import FOLDS, Folds, fold_split, load_folds, make_folds, save_folds
 from pipeline.train.followers import NOBODY, Follow, check_follow
-from pipeline.train.held import held
 from pipeline.train.labels import make_merge
 from pipeline.train.run_folder import DECISION, RunError, check_apart, holds_files, write_text
 from pipeline.train.split import SplitError, group_of, save_split, some
@@ -66,8 +66,8 @@ def cross_validate(
 
     The folds are those of fold_file, else those of a former call (OUT/folds.csv), else new ones. A fold that is trained
     and scored is left alone, an interrupted one goes on, one of other settings or data is moved to OUT/fold-<k>.old-N.
-    Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike, and RunError where
-    another process is at work in OUT.
+    Raises SettingsError, SplitError, RunError and CacheError for what is wrong with all folds alike, and BusyError
+    where another process is at work in OUT.
     """
     _check(settings, cache, out)
     check_follow(follow)

@@ -12,6 +12,7 @@ from typing import Any
 import cache as clip_cache
 from cache import RecordingMeta
 from pipeline.cluster import IN_PROCESS, Cluster
+from pipeline.held import held
 from pipeline.model.ensemble import networks_of
 from pipeline.model.infer import pick_device
 from pipeline.model.room import room_for
@@ -84,7 +85,7 @@ def predict(
     each clip is seen in a mirror too, and the mean is decided.
     dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. cluster, stall_s: as
     in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
-    PredictError.
+    PredictError, BusyError where another process is at work in `out`.
     """
     trained = load_models(models, pick_device(device))
     if not decide:
@@ -94,28 +95,30 @@ def predict(
     files = checkpoints(models)
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     settings = trained.preprocess | {name: value for name, value in tables.items() if value is not None}
-    report = preprocess(
-        PreprocessSettings(**settings),
-        cache=out / "cache",
-        videos=videos,
-        dlc=dlc,
-        cluster=cluster,
-        stall_s=stall_s,
-        progress=progress,
-    )
-    cluster.close()  # its processes have nothing more to do
-    folder, model = PredictFolder(out), model_sources(trained, files)
-    try:
-        former = folder.make_room(model)
-        summary.write_about(folder, **summary.describe(trained, files, model, settings))
-        outcomes = _with_skips(_predict_all(trained, report, folder, model, force, progress), report)
-        n_trials, n_bouts = summary.finish(folder, outcomes, trained.class_names)
-        pictures = summary.draw(folder, outcomes, trained.class_names)
-    except OSError as error:  # what reading a recording raises is told with it
-        raise PredictError(
-            f"{out}: cannot be written ({error}); what was finished is kept: make room, and the same command goes on"
-        ) from error
-    return Predicted(report, outcomes, n_trials, n_bouts, out, pictures, former)
+    with held(out, say):
+        report = preprocess(
+            PreprocessSettings(**settings),
+            cache=out / "cache",
+            videos=videos,
+            dlc=dlc,
+            cluster=cluster,
+            stall_s=stall_s,
+            progress=progress,
+        )
+        cluster.close()  # its processes have nothing more to do
+        folder, model = PredictFolder(out), model_sources(trained, files)
+        try:
+            former = folder.make_room(model)
+            summary.write_about(folder, **summary.describe(trained, files, model, settings))
+            outcomes = _with_skips(_predict_all(trained, report, folder, model, force, progress), report)
+            n_trials, n_bouts = summary.finish(folder, outcomes, trained.class_names)
+            pictures = summary.draw(folder, outcomes, trained.class_names)
+        except OSError as error:  # what reading a recording raises is told with it
+            raise PredictError(
+                f"{out}: cannot be written ({error}); what was finished is kept: make room, and the same command "
+                "goes on"
+            ) from error
+        return Predicted(report, outcomes, n_trials, n_bouts, out, pictures, former)
 
 
 def _predict_all(

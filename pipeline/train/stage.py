@@ -12,6 +12,7 @@ from typing import Any
 import cache as clip_cache
 from cache import Place, fingerprint
 from pipeline.console import Bar
+from pipeline.held import held
 from pipeline.model import checkpoint
 from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
@@ -23,7 +24,6 @@ from pipeline.train.check_settings import check_settings
 from pipeline.train.data import TrainingData, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
-from pipeline.train.held import held
 from pipeline.train.loop import Loop, Say
 from pipeline.train.profile import TRACE
 from pipeline.train.ranks import check_ranks, world
@@ -88,8 +88,8 @@ def train(
     to OUT.old-N first. keep: where frames stay between epochs; profile: trace some steps of the first epoch that is
     trained, into OUT/profile.json; follow: what is told of every epoch. None of the three changes what is learned.
     Under torchrun the ranks share each batch; the first one alone speaks, and writes what is in `out`.
-    Raises RunError, also where another process is at work in `out`, TrainingError, and the errors of the cache, the
-    split and the settings.
+    Raises RunError, BusyError where another process is at work in `out`, TrainingError, and the errors of the cache,
+    the split and the settings.
     """
     check_ranks(settings)
     with world(settings.device) as ranks, ExitStack() as until_done:

@@ -16,11 +16,11 @@ from cache import Place
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import check_begun, cross_validate
+from pipeline.held import held
 from pipeline.setting_texts import SettingsError
 from pipeline.settings_given import checked
 from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
-from pipeline.train.held import held
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
 from pipeline.train.stage import BOUNDARY_VERSION, MIRROR_VERSION, TRAIN_VERSION, names_sides
 from pipeline.train_settings import Keep, TrainSettings
@@ -62,8 +62,9 @@ def tune(
     """Until n_trials are finished, those of former calls among them; all finished trials, the best first.
 
     settings: what is not searched. Writes OUT/study.db, OUT/trial-<n> and, once a trial has a score, OUT/best.toml.
-    Raises SettingsError without Optuna, RunError for a folder of something else or in which another process is at work,
-    CheckpointError where an encoder of --init-from fits not all that is searched, and what cross_validate does.
+    Raises SettingsError without Optuna, RunError for a folder of something else, BusyError where another process is at
+    work in it, CheckpointError where an encoder of --init-from fits not all that is searched, and what cross_validate
+    does.
     """
     optuna = _optuna()
     check_follow(follow)

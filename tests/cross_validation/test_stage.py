@@ -19,6 +19,7 @@ import torch
 import cache as clip_cache
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.cross_validation import out_of_fold, stage
+from pipeline.held import BusyError, held
 from pipeline.jobs import DONE, FAILED, LEFT_OUT, cross_validate
 from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
@@ -27,7 +28,6 @@ from pipeline.predict.models import load_models, merge_of
 from pipeline.setting_texts import SettingsError
 from pipeline.train import stage as training
 from pipeline.train.followers import NOBODY
-from pipeline.train.held import held
 from pipeline.train.run_folder import BEST, DECISION, RunError
 from pipeline.train.split import SplitError, read_split
 from pipeline.train.stream import load_clip
@@ -229,7 +229,7 @@ def test_killed_and_gone_on_with_is_as_undisturbed(
 
 
 def test_a_second_one_in_the_folder_is_refused(poses: Path, pose_only, tmp_path: Path) -> None:
-    with held(tmp_path / "out"), pytest.raises(RunError, match="another process is at work in this folder"):
+    with held(tmp_path / "out"), pytest.raises(BusyError, match="another process is at work in this folder"):
         stage.cross_validate(pose_only(epochs=1), cache=poses, out=tmp_path / "out", n_folds=3)
     assert not (tmp_path / "out").exists()
 

@@ -11,6 +11,7 @@ import pytest
 
 import cache as clip_cache
 from lab import PARTS, Lab
+from pipeline.held import BusyError, held
 from pipeline.model.decision import Decision
 from pipeline.model.trained import load_trained
 from pipeline.predict import exports
@@ -62,6 +63,13 @@ def test_a_second_call_predicts_nothing_again(videos: Path, model: Path, tmp_pat
     assert states(third) == dict.fromkeys("abc", "predicted")
     assert not stamps(out).items() & before.items()
     assert taken_home(out) == bouts
+
+
+def test_a_second_call_at_the_same_time_is_refused(videos: Path, model: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(BusyError, match="another process is at work in this folder; wait"):
+        predict([model], out=tmp_path / "out", videos=videos)
+    assert not (tmp_path / "out").exists()
+    assert states(predict([model], out=tmp_path / "out", videos=videos)) == dict.fromkeys("abc", "predicted")
 
 
 def test_what_is_said_of_all_together(videos: Path, model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import cache as clip_cache
 from cache import CacheError
 from cache.zarr_store import ZarrReader
 from pipeline.console import Bar
+from pipeline.held import BusyError
 from pipeline.model import checkpoint
 from pipeline.model.infer import infer
 from pipeline.model.mixing import mixed
@@ -196,7 +197,7 @@ def test_a_second_training_in_the_folder_is_refused(small_cache: Path, quick, tm
         assert process.poll() is None
     process.send_signal(signal.SIGSTOP)
     for other in ({}, {"epochs": 3}, {"seed": 2}):
-        with pytest.raises(RunError, match=rf"--out {out}: another process is at work in this folder; wait until"):
+        with pytest.raises(BusyError, match=rf"--out {out}: another process is at work in this folder; wait until"):
             run(small_cache, out, dataclasses.replace(settings, **other), force=other == {})
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
     process.send_signal(signal.SIGCONT)

@@ -12,6 +12,7 @@ import pytest
 
 import cache as clip_cache
 from pipeline.cluster import IN_PROCESS
+from pipeline.held import BusyError, held
 from pipeline.jobs import DONE, tune
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
@@ -19,7 +20,6 @@ from pipeline.setting_texts import SettingsError
 from pipeline.settings_file import read_toml
 from pipeline.settings_given import resolve
 from pipeline.train.followers import NOBODY
-from pipeline.train.held import held
 from pipeline.train.run_folder import BEST, RunError
 from pipeline.train.stage import train
 from pipeline.train_settings import Keep, TrainSettings
@@ -70,7 +70,7 @@ def test_an_interrupted_trial_goes_on_in_its_folder(poses: Path, quick, tmp_path
 
 def test_a_second_one_in_the_folder_is_refused(poses: Path, quick, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    with held(tmp_path / "out"), pytest.raises(RunError, match="another process is at work in this folder"):
+    with held(tmp_path / "out"), pytest.raises(BusyError, match="another process is at work in this folder"):
         stage.tune(**options(quick, poses, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.train.run_folder import RunError
+
+class BusyError(ValueError):
+    """Another process is at work in the folder; the message names it."""
 
 
 def lock_of(out: Path) -> Path:
@@ -18,15 +20,15 @@ def lock_of(out: Path) -> Path:
 
 
 @contextmanager
-def held(out: Path, say: Callable[[str], None] = print) -> Iterator[None]:
+def held(out: Path, say: Callable[[str], object] = print) -> Iterator[None]:
     """Keeps other processes out of the folder, on this machine and on others that share the drive, until the end or a
-    kill. Raises RunError where another holds it. Where nothing can be locked that is said, and the work goes on.
+    kill. Raises BusyError where another holds it. Where nothing can be locked that is said, and the work goes on.
     """
     lock = FileLock(lock_of(out), timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(
+        raise BusyError(
             f"--out {out}: another process is at work in this folder; wait until it has finished, or choose another"
         ) from None
     except OSError as error:
