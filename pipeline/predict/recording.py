@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,7 +75,13 @@ def predict_recording(
             prediction = predict_clip(trained, clip, room, passed)
         except Exception as error:  # what damaged data make libraries raise; the other recordings go on
             return _reason(error)
-        path = write_trial(prediction, trained.class_names, folder.table(trial_name(clip)))
+        path = folder.table(trial_name(clip))
+        try:
+            write_trial(prediction, trained.class_names, path)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return f"{path.name}: too long a name for a table; rename the video, and what is named after it"
         trials.append(_trial_record(prediction, path.name, path.stat().st_size, len(trained.class_names)))
         bouts += _rows(bout_table([prediction], trained.class_names))
     folder.write(Record(clips[0].recording, made_of, clips[0].fps, tuple(trials), tuple(bouts)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,18 @@ def test_a_second_call_at_the_same_time_is_refused(videos: Path, model: Path, tm
         predict([model], out=tmp_path / "out", videos=videos)
     assert not (tmp_path / "out").exists()
     assert states(predict([model], out=tmp_path / "out", videos=videos)) == dict.fromkeys("abc", "predicted")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other lengths there")
+def test_a_name_that_is_too_long_for_a_table_stops_no_other(model: Path, tmp_path: Path) -> None:
+    long = "m" * 235
+    for name in (long, "z"):
+        Lab(tmp_path / "videos").video(f"{name}.mp4", TRIAL)
+        Lab(tmp_path / "videos").dlc(name, TRIAL, suffix="")
+    done = predict([model], out=tmp_path / "out", videos=tmp_path / "videos")
+    assert states(done) == {long: "failed", "z": "predicted"}
+    assert f"prediction_{long}.mp4_1.csv: too long a name for a table; rename the video" in done.left_out[long]
+    assert not list((tmp_path / "out").rglob(f"*{long[:200]}*.csv"))
 
 
 def test_what_is_said_of_all_together(videos: Path, model: Path, tmp_path: Path) -> None:
