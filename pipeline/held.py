@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,9 +15,12 @@ class BusyError(ValueError):
 
 
 def lock_of(out: Path) -> Path:
-    """Beside the folder, not in it: a former run is moved away as a whole, which Windows refuses of what is open."""
+    """Beside the folder: a former run is moved away as a whole, which Windows refuses of what is open.
+
+    In it where it is a drive of its own, which cannot be moved, and beside which others that share it do not look.
+    """
     out = out.resolve()
-    return out.with_name(f".{out.name}.lock")
+    return out / ".lock" if os.path.ismount(out) else out.with_name(f".{out.name}.lock")
 
 
 @contextmanager
@@ -24,16 +28,27 @@ def held(out: Path, say: Callable[[str], object] = print) -> Iterator[None]:
     """Keeps other processes out of the folder, on this machine and on others that share the drive, until the end or a
     kill. Raises BusyError where another holds it. Where nothing can be locked that is said, and the work goes on.
     """
-    lock = FileLock(lock_of(out), timeout=0, thread_local=False)
+    path = lock_of(out)
+    # Any user of a shared folder may lock it. No soft lock where a drive has no other: it would outlive a kill.
+    lock = FileLock(path, mode=0o666, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         raise BusyError(
-            f"--out {out}: another process is at work in this folder; wait until it has finished, or choose another"
+            f"--out {out}: another process is at work in this folder (it holds {path}); wait until it has finished, or "
+            "choose another"
         ) from None
-    except OSError as error:
-        say(f"[warning] {lock_of(out)}: cannot be locked ({error}); start nothing else in {out} meanwhile")
+    except (OSError, NotImplementedError) as error:
+        say(f"[warning] {path}: cannot be locked ({error}); start nothing else in {out} meanwhile")
     try:
         yield
     finally:
-        lock.release()
+        with suppress(OSError):  # of a network drive, which would pass for an error of the work that is done
+            lock.release()
+
+
+def refuse_busy(out: Path) -> None:
+    """Raises BusyError where another process holds the folder now."""
+    if lock_of(out).exists():
+        with held(out, lambda line: None):
+            pass

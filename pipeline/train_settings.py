@@ -144,7 +144,11 @@ class TrainSettings:
         0.1, "augmentation", "share of frames that show the frame before them", ge=0, lt=1
     )
     aug_hflip: float = setting(
-        0.0, "augmentation", "probability of a mirror image, left and right exchanged", ge=0, le=1
+        0.0,
+        "augmentation",
+        "probability of a mirror image, in which keypoints and classes that name a side change places",
+        ge=0,
+        le=1,
     )
     aug_noise_std: float = setting(0.02, "augmentation", "Gaussian pixel noise, of the [0, 1] range", ge=0)
     aug_kp_drop: float = setting(

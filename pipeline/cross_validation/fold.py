@@ -14,6 +14,7 @@ from cache import Place
 from pipeline.console import Bar
 from pipeline.cross_validation import out_of_fold
 from pipeline.cross_validation.out_of_fold import OutOfFold
+from pipeline.held import BusyError
 from pipeline.machine import LOWER, memory_advice
 from pipeline.predict import evaluation as scoring
 from pipeline.train import stage as training
@@ -57,10 +58,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A fold that has no scores, and why."""
+    """A fold that has no scores, and why. busy: since another process is at work in its folder."""
 
     fold: int
     reason: str
+    busy: bool = False
 
 
 def attempt(task: Task, say: Say, progress: Bar | None = None) -> Done | Failed:
@@ -71,7 +73,7 @@ def attempt(task: Task, say: Say, progress: Bar | None = None) -> Done | Failed:
     except Exception as error:
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
         lines = str(error).splitlines() or [type(error).__name__]
-        return Failed(task.fold, kind + lines[0])
+        return Failed(task.fold, kind + lines[0], busy=isinstance(error, BusyError))
 
 
 def work(task: Task, say: Say, progress: Bar | None = None) -> Done:

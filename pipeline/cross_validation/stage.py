@@ -75,13 +75,13 @@ def cross_validate(
     check_settings(settings, clips.class_names)
     pick_device(settings.device)
     names, counts = _labelled_frames(clips, settings)
-    folds = _folds(names, counts, settings, out, n_folds, fold_file)
-    splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
     # What keypoints have to do with settings is found in all folds alike.
     shown = common_picture(clips.recordings, settings.encoder)
     network_config(settings, clips.keypoint_names, make_merge(clips.class_names, settings.merge), shown, lambda _: None)
-    check_begun(settings, clips, begun=(out / FOLDS).exists())
     with held(out):
+        folds = _folds(names, counts, settings, out, n_folds, fold_file)
+        splits = {k: fold_split(folds, k, names, counts, settings.val_share, settings.seed) for k in folds.numbers}
+        check_begun(settings, clips, begun=(out / FOLDS).exists())
         (out / SPLITS).mkdir(parents=True, exist_ok=True)
         save_folds(folds, out / FOLDS)
         tasks = []

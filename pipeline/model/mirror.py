@@ -6,7 +6,7 @@ Axes: T frames, K keypoints, N classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,10 @@ from pipeline.model.network import Output
 
 # left and right as words, L and R where a word begins or ends, l and r where they stand alone.
 _SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[LR]|[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])")
-# What is surely a side, also without its partner beside it: the R of R_ear, RPaw and earR, but not that of Rump.
+# What is surely a side, also without its partner beside it: the R of R_ear, RPaw and earR, but not that of Rump, nor
+# the right of upright or bright.
 _SURELY_SIDE = re.compile(
-    r"(?i:left|right)|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
+    r"(?i:(?<!c)left|(?<!up)(?<!b)(?<!f)right)|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
 )
 _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
 _OTHER |= {right: left for left, right in _OTHER.items()}
@@ -48,15 +49,23 @@ def _exchanged(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of indices whose names differ in left and right alone: L_paw and R_paw, Hand-Left and Hand-Right."""
+    """Pairs of indices whose names differ in left and right alone: L_paw and R_paw, Hand-Left and Hand-Right.
+
+    Of names with several sides those are a pair in which all of them are exchanged (left_to_right, right_to_left), and
+    where there is no such name, the only one in which one is. Each is in one pair at most.
+    """
     index = {name: i for i, name in enumerate(names)}
-    pairs = set()
-    for name, i in index.items():
-        for side in _SIDE.finditer(name):
-            j = index.get(name[: side.start()] + _OTHER[side.group()] + name[side.end() :])
-            if j is not None:
-                pairs.add((min(i, j), max(i, j)))
-    return tuple(sorted(pairs))
+    partners = [_partner(name, index) for name in names]
+    return tuple((i, j) for i, j in enumerate(partners) if j is not None and i < j and partners[j] == i)
+
+
+def _partner(name: str, index: Mapping[str, int]) -> int | None:
+    i, found = index.get(_SIDE.sub(lambda side: _OTHER[side.group()], name)), index[name]
+    if i is not None and i != found:
+        return i
+    single = {name[: side.start()] + _OTHER[side.group()] + name[side.end() :] for side in _SIDE.finditer(name)}
+    there = [index[other] for other in single if other in index]
+    return there[0] if len(there) == 1 else None
 
 
 def without_partner(keypoint_names: Sequence[str]) -> tuple[str, ...]:

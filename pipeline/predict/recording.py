@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.model.trained import Trained
 from pipeline.predict.exports import Prediction, bout_table, trial_name, write_trial
 from pipeline.predict.models import merge_of
 from pipeline.predict.records import PredictFolder, Record, TrialRecord
+from pipeline.train.run_folder import is_too_long
 from pipeline.train.stream import load_clip
 from pipeline.train.windows import tiles
 from pipeline.train_settings import TrainSettings
@@ -68,6 +68,8 @@ def predict_recording(
 
     Raises OSError where they cannot be written.
     """
+    if long := [name for name in map(trial_name, clips) if is_too_long(name)]:
+        return f"{long[0]}: too long a name for a table; rename the video, and what is named after it"
     trials: list[TrialRecord] = []
     bouts: list[dict[str, Any]] = []
     for clip in clips:
@@ -75,13 +77,7 @@ def predict_recording(
             prediction = predict_clip(trained, clip, room, passed)
         except Exception as error:  # what damaged data make libraries raise; the other recordings go on
             return _reason(error)
-        path = folder.table(trial_name(clip))
-        try:
-            write_trial(prediction, trained.class_names, path)
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            return f"{path.name}: too long a name for a table; rename the video, and what is named after it"
+        path = write_trial(prediction, trained.class_names, folder.table(trial_name(clip)))
         trials.append(_trial_record(prediction, path.name, path.stat().st_size, len(trained.class_names)))
         bouts += _rows(bout_table([prediction], trained.class_names))
     folder.write(Record(clips[0].recording, made_of, clips[0].fps, tuple(trials), tuple(bouts)))

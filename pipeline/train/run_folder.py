@@ -19,6 +19,7 @@ HISTORY = "history.csv"
 SPLIT = "split.csv"
 RECORD = "run.json"
 DECISION = "decision.json"
+_TMP = ".tmp-"
 PICTURES = "pictures"
 
 # Settings that change how long a run goes on, not what its epochs compute: --resume may change them.
@@ -118,9 +119,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_blocks(path, [content])
 
 
+def is_too_long(name: str) -> bool:
+    """Whether file systems refuse a file of this name, or what is written beside it first: they allow 255 bytes."""
+    return len(os.fsencode(_beside(name))) > 255
+
+
+def _beside(name: str) -> str:
+    return f"{_TMP}{name}"
+
+
 def write_blocks(path: Path, blocks: Iterable[bytes]) -> None:
     """`write_bytes` of a file that is never whole in memory."""
-    beside = path.with_name(f".tmp-{path.name}")
+    beside = path.with_name(_beside(path.name))
     with beside.open("wb") as file:
         for block in blocks:
             file.write(block)
@@ -163,8 +173,12 @@ def check_apart(out: Path, cache: Place) -> None:
 
 
 def holds_files(out: Path) -> bool:
-    """Whether a folder is there with anything in it but what a kill left half written."""
-    return out.exists() and any(not path.name.startswith(".tmp-") for path in out.iterdir())
+    """Whether a folder is there with anything in it but locks, and what a kill left half written."""
+    return out.exists() and any(not _is_passing(path.name) for path in out.iterdir())
+
+
+def _is_passing(name: str) -> bool:
+    return name.startswith(_TMP) or (name.startswith(".") and name.endswith(".lock"))
 
 
 def is_up_to_date(out: Path, record: RunRecord) -> bool:

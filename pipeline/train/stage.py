@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ from typing import Any
 import cache as clip_cache
 from cache import Place, fingerprint
 from pipeline.console import Bar
-from pipeline.held import held
+from pipeline.held import held, refuse_busy
 from pipeline.model import checkpoint
 from pipeline.model.encoder import make_encoder
 from pipeline.model.infer import pick_device
 from pipeline.model.mirror import flip_pairs
 from pipeline.preprocess_settings import PreprocessSettings
-from pipeline.setting_texts import parse_list
+from pipeline.setting_texts import SettingsError, parse_list
 from pipeline.train import pretrained
 from pipeline.train.check_settings import check_settings
 from pipeline.train.data import TrainingData, prepare
 from pipeline.train.decide import decide_run
 from pipeline.train.followers import NOBODY, Follow, Followed, check_follow, followers
+from pipeline.train.labels import make_merge
 from pipeline.train.loop import Loop, Say
 from pipeline.train.profile import TRACE
 from pipeline.train.ranks import check_ranks, world
@@ -170,6 +171,7 @@ def check(
     preprocess: the settings that will make the cache. Raises what `train` would.
     """
     check_folder(out, dataclasses.asdict(settings), cache=cache, resume=resume, force=force)
+    refuse_busy(out)
     check_follow(follow)
     check_settings(settings, parse_list(preprocess.classes, "classes"))
     if settings.init_from:
@@ -232,7 +234,9 @@ def _parts(settings: TrainSettings, class_names: Sequence[str]) -> dict[str, int
 
 
 def names_sides(settings: TrainSettings, class_names: Sequence[str]) -> bool:
-    """Whether there are behaviours to learn that change places in a mirror, unless a merge makes one of them."""
+    """Whether behaviours are learned that change places in a mirror."""
+    with suppress(SettingsError):  # a merge of classes that are there no more is refused elsewhere
+        class_names = make_merge(class_names, settings.merge).names
     return settings.learns_behaviour and bool(flip_pairs(class_names))
 
 

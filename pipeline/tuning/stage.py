@@ -16,7 +16,7 @@ from cache import Place
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.console import Bar
 from pipeline.cross_validation.stage import check_begun, cross_validate
-from pipeline.held import held
+from pipeline.held import BusyError, held
 from pipeline.setting_texts import SettingsError
 from pipeline.settings_given import checked
 from pipeline.train import pretrained
@@ -100,7 +100,10 @@ def tune(
 
 
 def _score(study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, **how: Any) -> None:
-    """Cross-validates and tells the study the score, or notes why there is none. how: as cross_validate has it."""
+    """Cross-validates and tells the study the score, or notes why there is none. how: as cross_validate has it.
+
+    Raises BusyError where another process is at work in a fold's folder: that says nothing of the trial.
+    """
     try:
         found = cross_validate(checked(settings), **how)
     except SettingsError as error:  # of these values together; asked for again they would fail again
@@ -109,6 +112,8 @@ def _score(study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, **
         if found.summary and not found.failed:
             study.tell(trial, found.summary.macro.mean)
             return
+        if busy := [failed for failed in found.failed if failed.busy]:
+            raise BusyError(busy[0].reason)  # the next call asks for the trial again
         reason = f"fold {found.failed[0].fold}: {found.failed[0].reason}"
     trial.set_user_attr("reason", reason)
     study.tell(trial, state=_optuna().trial.TrialState.FAIL)

@@ -42,6 +42,11 @@ MIRROR = Mirror((0, 1, 3, 2, 5, 4), (0, 1, 2, 3))
         (("m1_l_ear", "m1_r_ear", "m2_l_ear", "m2_r_ear"), ((0, 1), (2, 3))),
         (("Rear_L", "Rear_R", "tail", "rail"), ((0, 1),)),
         (("L_paw", "nose"), ()),
+        (("left_to_right", "right_to_left", "rest"), ((0, 1),)),
+        (("LL", "LR", "RL", "RR"), ((0, 3), (1, 2))),
+        (("go_left_cue_left", "go_left_cue_right", "go_right_cue_left", "go_right_cue_right"), ((0, 3), (1, 2))),
+        (("Light", "Left", "Right"), ((1, 2),)),
+        (("L_left", "L_right", "R_left"), ((1, 2),)),
     ],
     ids=[
         "reference",
@@ -51,6 +56,11 @@ MIRROR = Mirror((0, 1, 3, 2, 5, 4), (0, 1, 2, 3))
         "two animals",
         "R that is no side",
         "no partner",
+        "both sides",
+        "both letters",
+        "two sides of each kind",
+        "L that is no side",
+        "two that would have the same partner",
     ],
 )
 def test_left_and_right_are_found_by_name(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
@@ -72,7 +82,7 @@ def test_keypoints_that_a_mirror_leaves_on_the_wrong_side(names: tuple[str, ...]
 
 
 def test_the_warning_names_what_stays_on_the_wrong_side() -> None:
-    assert mirror_warnings("--flips", KEYPOINTS, ("rest", "turn_left", "turn_right", "Rear", "long")) == []
+    assert mirror_warnings("--flips", KEYPOINTS, ("rest", "turn_left", "turn_right", "Rear", "upright", "bright")) == []
     said, of_classes = mirror_warnings("--flips", ("L_ear", "R_ear", "L_paw"), ("rest", "turn_left", "lick_R"))
     assert of_classes.startswith(
         "[warning] --flips: no class to change places with in the mirror has turn_left, lick_R,"

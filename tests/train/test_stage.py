@@ -196,22 +196,31 @@ def test_a_second_training_in_the_folder_is_refused(small_cache: Path, quick, tm
     while not process.stdout.readline().startswith("Epoch 2/2"):
         assert process.poll() is None
     process.send_signal(signal.SIGSTOP)
-    for other in ({}, {"epochs": 3}, {"seed": 2}):
-        with pytest.raises(BusyError, match=rf"--out {out}: another process is at work in this folder; wait until"):
-            run(small_cache, out, dataclasses.replace(settings, **other), force=other == {})
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
-    process.send_signal(signal.SIGCONT)
-    process.wait()
+    try:
+        for other in ({}, {"epochs": 3}, {"seed": 2}):
+            with pytest.raises(BusyError, match=rf"--out {out}: another process is at work in this folder .*run\.lock"):
+                run(small_cache, out, dataclasses.replace(settings, **other), force=other == {})
+        assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.wait()
     assert process.returncode == 0
     assert any("is up to date" in line for line in run(small_cache, out, settings))
     assert any("the former run is now in" in line for line in run(small_cache, out, quick(epochs=1)))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there such a lock looks held")
 def test_where_nothing_can_be_locked_that_is_said(small_cache: Path, quick, tmp_path: Path) -> None:
     (tmp_path / ".run.lock").mkdir()
     lines = run(small_cache, tmp_path / "run", quick(epochs=1))
     assert any(re.match(r"\[warning\] .*\.run\.lock: cannot be locked", line) for line in lines)
+
+
+def test_a_training_that_failed_beside_keeps_no_folder_from_use(small_cache: Path, quick, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        run(small_cache, tmp_path / "runs" / "first", quick(encoder="none", pose_features="none"))
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] in ([], [".first.lock"])
+    run(small_cache, tmp_path / "runs", quick(encoder="none", epochs=1))
+    assert (tmp_path / "runs" / BEST).exists()
 
 
 def test_the_average_is_what_is_scored_and_saved(small_cache: Path, quick, tmp_path: Path) -> None:

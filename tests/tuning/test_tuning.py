@@ -75,6 +75,20 @@ def test_a_second_one_in_the_folder_is_refused(poses: Path, quick, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_trial_of_which_a_fold_is_held_is_tried_again(poses: Path, quick, tmp_path: Path) -> None:
+    """As where a worker goes on with a fold although the command was ended."""
+    pytest.importorskip("optuna")
+    stage.tune(**options(quick, poses, tmp_path / "out", n_trials=1))
+    with (
+        held(tmp_path / "out" / "trial-1" / "fold-2"),
+        pytest.raises(BusyError, match="fold-2: another process is at work in this folder"),
+    ):
+        stage.tune(**options(quick, poses, tmp_path / "out"))
+    trials = stage.tune(**options(quick, poses, tmp_path / "out"))
+    assert all(trial.score is not None for trial in trials)
+    assert {trial.folder for trial in trials} == {"trial-0", "trial-1"}
+
+
 def test_a_study_of_before_a_setting_came_goes_on(poses: Path, quick, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     given = options(quick, poses, tmp_path / "out", n_trials=1)
