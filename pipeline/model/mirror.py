@@ -19,7 +19,8 @@ _SIDE = re.compile(r"left|right|Left|Right|LEFT|RIGHT|(?<![A-Za-z])[LR]|[LR](?![
 # What is surely a side, also without its partner beside it: the R of R_ear, RPaw and earR, but not that of Rump, nor
 # the right of upright or bright.
 _SURELY_SIDE = re.compile(
-    r"(?i:(?<!c)left|(?<!up)(?<!b)(?<!f)right)|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
+    r"(?i:(?<!c)left|(?<!up)(?<!b)(?<!f)right)"
+    r"|(?<![A-Za-z])[LR](?=[A-Z][a-z])|(?<![A-Z])[LR](?![A-Za-z])|(?<![A-Za-z])[lr](?![A-Za-z])"
 )
 _OTHER = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "L": "R", "l": "r"}
 _OTHER |= {right: left for left, right in _OTHER.items()}

@@ -92,7 +92,8 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
     whole = Part(list(cache), load_clips(cache, merge, settings.kp_likelihood_thr))
     _say_visible(whole, cache.keypoint_names, settings.kp_likelihood_thr, say)
     if settings.aug_hflip:
-        for warning in mirror_warnings(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names, merge.names):
+        learned = merge.names if settings.learns_behaviour else ()
+        for warning in mirror_warnings(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names, learned):
             say(f"{warning}, or leave it at 0")
     if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
         raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
