@@ -28,7 +28,7 @@ OLD = {
     "rare-boost-cap": 12, "dropout": 0.1, "weight-decay": 1e-2, "lr": 1e-4, "warmup-epochs": 3,
     "pose-features": "graph",
 }  # fmt: skip
-# docs/recipes.md, "Video and pose".
+# docs/recipes.md, "Video and pose", but for the patches around the paws, which are a row of their own.
 RECOMMENDED = {"view": "animal", "lr": 1e-3, "warmup-epochs": 2}
 POSE_ALONE = RECOMMENDED | {"view": "full", "encoder": "none"}
 SETTINGS: dict[str, dict[str, object]] = {
