@@ -23,6 +23,11 @@ def lock_of(out: Path) -> Path:
     return out / ".lock" if os.path.ismount(out) else out.with_name(f".{out.name}.lock")
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file of this name is a lock, of the folder that it lies in or of one beside it."""
+    return name.startswith(".") and name.endswith(".lock")
+
+
 @contextmanager
 def held(out: Path, say: Callable[[str], object] = print) -> Iterator[None]:
     """Keeps other processes out of the folder, on this machine and on others that share the drive, until the end or a

@@ -61,9 +61,9 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _partner(name: str, index: Mapping[str, int]) -> int | None:
-    i, found = index.get(_SIDE.sub(lambda side: _OTHER[side.group()], name)), index[name]
-    if i is not None and i != found:
-        return i
+    whole = _SIDE.sub(lambda side: _OTHER[side.group()], name)
+    if whole != name and whole in index:
+        return index[whole]
     single = {name[: side.start()] + _OTHER[side.group()] + name[side.end() :] for side in _SIDE.finditer(name)}
     there = [index[other] for other in single if other in index]
     return there[0] if len(there) == 1 else None

@@ -95,18 +95,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         learned = merge.names if settings.learns_behaviour else ()
         for warning in mirror_warnings(f"--aug-hflip {settings.aug_hflip:g}", cache.keypoint_names, learned):
             say(f"{warning}, or leave it at 0")
-    if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
-        raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
-    if settings.time_input == "entry" and not any(np.isfinite(data.when[:, 3]).any() for data in whole.data):
-        raise SettingsError(
-            "--time-input entry: no recording shows several animals together; it is for keypoints that are named "
-            "<animal>_<bodypart>, of two animals or more"
-        )
-    if settings.time_input == "entry" and len({clip.recording for clip in whole.clips}) < len(whole.clips):
-        raise SettingsError(
-            "--time-input entry: is counted in whole recordings, and some have several trials here; preprocess with "
-            "--trial-frames 0"
-        )
+    _check_time(whole, settings)
     if settings.logit_adjust and settings.class_weight_power and settings.learns_behaviour:
         say(
             f"[warning] --logit-adjust {settings.logit_adjust:g} and --class-weight-power "
@@ -137,6 +126,22 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         network_config=network_config(settings, cache.keypoint_names, merge, shown, say),
         preprocess=shown.settings,
     )
+
+
+def _check_time(whole: Part, settings: TrainSettings) -> None:
+    """Raises SettingsError where the recordings don't tell the time that is to be shown."""
+    if settings.time_input == "stimulus" and not any(np.isfinite(data.when[:, 2]).any() for data in whole.data):
+        raise SettingsError("--time-input stimulus: no annotation has a StimFrame")
+    if settings.time_input == "entry" and not any(np.isfinite(data.when[:, 3]).any() for data in whole.data):
+        raise SettingsError(
+            "--time-input entry: no recording shows several animals together; it is for keypoints that are named "
+            "<animal>_<bodypart>, of two animals or more"
+        )
+    if settings.time_input == "entry" and len({clip.recording for clip in whole.clips}) < len(whole.clips):
+        raise SettingsError(
+            "--time-input entry: is counted in whole recordings, and some have several trials here; preprocess with "
+            "--trial-frames 0"
+        )
 
 
 def keep_frames(data: TrainingData, wanted: Keep, device: torch.device, say: Callable[[str], None]) -> TrainingData:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cache import Place, RecordingMeta
 from cache.remote import Remote
+from pipeline.held import is_lock
 from pipeline.train_settings import TrainSettings
 
 BEST = "best_model_multitask.pt"
@@ -174,11 +175,7 @@ def check_apart(out: Path, cache: Place) -> None:
 
 def holds_files(out: Path) -> bool:
     """Whether a folder is there with anything in it but locks, and what a kill left half written."""
-    return out.exists() and any(not _is_passing(path.name) for path in out.iterdir())
-
-
-def _is_passing(name: str) -> bool:
-    return name.startswith(_TMP) or (name.startswith(".") and name.endswith(".lock"))
+    return out.exists() and any(not (path.name.startswith(_TMP) or is_lock(path.name)) for path in out.iterdir())
 
 
 def is_up_to_date(out: Path, record: RunRecord) -> bool:

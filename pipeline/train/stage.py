@@ -219,21 +219,21 @@ def _record(
         init_from=pretrained.fingerprint_now(settings.init_from, read_record(out)),
         code=TRAIN_VERSION,
         split_file=fingerprint.of_file(split_file) if split_file.is_file() else "",
-        parts=_parts(settings, class_names),
+        parts=parts_used(settings, class_names),
     )
 
 
-def _parts(settings: TrainSettings, class_names: Sequence[str]) -> dict[str, int]:
+def parts_used(settings: TrainSettings, class_names: Sequence[str]) -> dict[str, int]:
     """RunRecord.parts: of what this training uses of all that has a version of its own."""
     parts = {}
     if _learns_rolled_begins(settings):
         parts["lambda-boundary"] = BOUNDARY_VERSION
-    if settings.aug_hflip > 0 and names_sides(settings, class_names):
+    if settings.aug_hflip > 0 and _names_sides(settings, class_names):
         parts["aug-hflip"] = MIRROR_VERSION
     return parts
 
 
-def names_sides(settings: TrainSettings, class_names: Sequence[str]) -> bool:
+def _names_sides(settings: TrainSettings, class_names: Sequence[str]) -> bool:
     """Whether behaviours are learned that change places in a mirror."""
     with suppress(SettingsError):  # a merge of classes that are there no more is refused elsewhere
         class_names = make_merge(class_names, settings.merge).names

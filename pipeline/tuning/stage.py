@@ -22,7 +22,7 @@ from pipeline.settings_given import checked
 from pipeline.train import pretrained
 from pipeline.train.followers import NOBODY, Follow, check_follow
 from pipeline.train.run_folder import PLACE_SETTINGS, RunError, holds_files, with_defaults, write_text
-from pipeline.train.stage import BOUNDARY_VERSION, MIRROR_VERSION, TRAIN_VERSION, names_sides
+from pipeline.train.stage import TRAIN_VERSION, parts_used
 from pipeline.train_settings import Keep, TrainSettings
 from pipeline.tuning.search import Range, Search
 
@@ -187,12 +187,9 @@ def _said_other(what: str, former: Any, value: Any) -> str:
 
 def _code(settings: TrainSettings, search: Search, class_names: Sequence[str]) -> dict[str, int]:
     """Versions of the code that trials are trained by."""
-    code = {"training": TRAIN_VERSION}
-    if settings.lambda_boundary > 0 or "lambda_boundary" in search:
-        code["lambda-boundary"] = BOUNDARY_VERSION
-    if (settings.aug_hflip > 0 or "aug_hflip" in search) and names_sides(settings, class_names):
-        code["aug-hflip"] = MIRROR_VERSION
-    return code
+    # What is searched may be on in any trial.
+    on: dict[str, Any] = {name: 1.0 for name in ("lambda_boundary", "aug_hflip") if name in search}
+    return {"training": TRAIN_VERSION} | parts_used(dataclasses.replace(settings, aug_roll=1, **on), class_names)
 
 
 def _recordings(cache: Place) -> str:

@@ -147,6 +147,16 @@ stage.train(settings, cache=Path(sys.argv[1]), out=Path(sys.argv[2]), say=lambda
 """
 
 
+def begun(cache: Path, out: Path, settings: TrainSettings, line: str) -> subprocess.Popen[str]:
+    """A training in a process of its own, which has just said this line."""
+    arguments = [sys.executable, "-c", KILLED_RUN, str(cache), str(out), repr(vars(settings))]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    while not process.stdout.readline().startswith(line):
+        assert process.poll() is None
+    return process
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -172,11 +182,7 @@ def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path
     settings = quick(epochs=4, **extra)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     run(small_cache, undisturbed, settings)
-    arguments = [sys.executable, "-c", KILLED_RUN, str(small_cache), str(killed), repr(vars(settings))]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    while not process.stdout.readline().startswith("Epoch 3/4"):
-        assert process.poll() is None
+    process = begun(small_cache, killed, settings, "Epoch 3/4")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(pd.read_csv(killed / HISTORY)) < 4
@@ -190,11 +196,7 @@ def test_killed_and_resumed_is_as_undisturbed(small_cache: Path, quick, tmp_path
 @pytest.mark.skipif(sys.platform == "win32", reason="stops the process for a while")
 def test_a_second_training_in_the_folder_is_refused(small_cache: Path, quick, tmp_path: Path) -> None:
     settings, out = quick(epochs=2), tmp_path / "run"
-    arguments = [sys.executable, "-c", KILLED_RUN, str(small_cache), str(out), repr(vars(settings))]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    while not process.stdout.readline().startswith("Epoch 2/2"):
-        assert process.poll() is None
+    process = begun(small_cache, out, settings, "Epoch 2/2")
     process.send_signal(signal.SIGSTOP)
     try:
         for other in ({}, {"epochs": 3}, {"seed": 2}):
