@@ -13,13 +13,12 @@ import argparse
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+from command import pipeline, words_of
 
 IMG_SIZE = 96
 OLD = {
@@ -37,9 +36,12 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended": RECOMMENDED,
     "recommended but whole frame": RECOMMENDED | {"view": "full"},
     "recommended but whole frame and turned": RECOMMENDED | {"view": "full", "aug-turn": 180},
+    "recommended but frames without their change": RECOMMENDED | {"frame-change": False},
     "recommended but graph alone": RECOMMENDED | {"pose-features": "graph"},
     "recommended but action only": RECOMMENDED | {"model-type": "action_only"},
     "recommended but pose alone": POSE_ALONE,
+    "recommended but pose alone and graph alone": POSE_ALONE | {"pose-features": "graph"},
+    "recommended but pose alone and motion alone": POSE_ALONE | {"pose-features": "motion"},
     "recommended but pose alone and windowed": POSE_ALONE | {"pose-windows": "15,61,241"},
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
     "recommended and windowed": RECOMMENDED | {"pose-windows": "15,61,241"},
@@ -89,13 +91,9 @@ def train(work: Path, cache: Path, name: str, seed: int, epochs: int, threads: i
     common += ["--early-stopping-patience", 0]
     if name in PRETRAINING:
         encoder = out.with_name(f"{out.name}_encoder")
-        pipeline("train", *common, "--out", encoder, *words(PRETRAINING[name]), threads=threads)
+        pipeline("train", *common, "--out", encoder, *words_of(PRETRAINING[name]), threads=threads)
         common += ["--init-from", encoder]
-    pipeline("train", *common, "--out", out, *words(SETTINGS[name]), threads=threads)
-
-
-def words(flags: dict[str, object]) -> list[object]:
-    return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    pipeline("train", *common, "--out", out, *words_of(SETTINGS[name]), threads=threads)
 
 
 def run_folder(work: Path, name: str, seed: int) -> Path:
@@ -138,15 +136,6 @@ def markdown(results: dict[str, list[dict[str, float]]]) -> str:
             cells.append(f"{values.mean():.{digits}f} ({each})")
         lines.append(f"| {figure} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def pipeline(*arguments: object, threads: int | None = None) -> None:
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
-    print("$ pipeline", *arguments, flush=True)
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"pipeline {arguments[0]} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 if __name__ == "__main__":

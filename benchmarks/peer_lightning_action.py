@@ -45,6 +45,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from command import pipeline
 
 CLASSES = {
     "social": ("base", "social", "nonsocial", "aggression"),
@@ -479,14 +480,6 @@ def spread(seconds: list[float]) -> str:
 
 def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), load before the start {os.getloadavg()[0]:.1f}"
-
-
-def pipeline(*arguments: object) -> None:
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
-    print("$ pipeline", *arguments, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"pipeline {arguments[0]} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 if __name__ == "__main__":

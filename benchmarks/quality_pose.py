@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from command import pipeline, words_of
 from peer_lightning_action import CLASSES, LIKELIHOOD, annotation, link_recordings
 
 Flags = Mapping[str, object]
@@ -67,6 +65,7 @@ CHANGES: Mapping[str, Flags | None] = {
 
 
 def main() -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a run
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rat_social", type=Path)
     parser.add_argument("work", type=Path)
@@ -111,10 +110,7 @@ def cross_validated(row: str, options: argparse.Namespace, cache: Path, folds: P
 def flags_of(row: str, label_set: str) -> list[object]:
     change = CHANGES[row]
     flags = {**READ, **(REFERENCE if change is None else {**RECOMMENDED, **LENGTHS[label_set], **change})}
-    words: list[object] = []
-    for name, value in flags.items():
-        words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", value]
-    return words
+    return words_of(flags)
 
 
 def markdown(found: Mapping[str, dict[str, Any]], classes: tuple[str, ...]) -> str:
@@ -136,17 +132,6 @@ def figure(summary: dict[str, Any], keys: tuple[str, ...]) -> str:
         summary = summary[key]
     mean, sd = (summary[name] for name in ("mean", "sd"))
     return "-" if mean is None else f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
-
-
-def pipeline(*arguments: object) -> None:
-    """Runs a command of the pipeline on one core; what it says goes to WORK's log by the caller's redirection."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, arguments)]
-    print("$ pipeline", shlex.join(map(str, arguments)), file=sys.stderr, flush=True)
-    done = subprocess.run(
-        command, env={"OMP_NUM_THREADS": "1"} | os.environ, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"pipeline {arguments[0]} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 if __name__ == "__main__":

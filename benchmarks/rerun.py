@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import av
 import numpy as np
+from command import PIPELINE
 
 N_FRAMES, TRIAL_FRAMES, SIDE = 40, 12, 32
 PARTS = ("mouth", "tail_base")
 REPEATS = 5
-RUN = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
 def main() -> None:
@@ -42,7 +41,7 @@ def row(work: Path, n: int) -> str:
     videos.mkdir(parents=True, exist_ok=True)
     annotations.mkdir(exist_ok=True)
     n_trials = sum(make_recording(videos, annotations, i) for i in range(n))
-    command = [*RUN, "preprocess", "--videos", videos, "--annotations", annotations, "--cache", cache]
+    command = [*PIPELINE, "preprocess", "--videos", videos, "--annotations", annotations, "--cache", cache]
     command += ["--trial-frames", TRIAL_FRAMES, "--min-frames", TRIAL_FRAMES, "--img-size", SIDE]
     time.sleep(2.5)  # files are trusted by their dates only when these are older than two seconds
     first = seconds(command)

@@ -34,6 +34,12 @@ class TrainSettings:
     encoder: str = setting(
         "cnn", "model", "frame encoder: cnn, efficientnet_lite0, hf:<name or folder>, or none (pose alone)"
     )
+    frame_change: bool = setting(
+        True,
+        "model",
+        "the cnn encoder and the patches are also shown how each frame differs from the one before it; pretrained "
+        "encoders see each frame alone",
+    )
     view: str = setting(
         "full",
         "model",

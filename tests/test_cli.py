@@ -36,7 +36,7 @@ TRAIN_FLAGS = {
     "--kp-jitter-std", "--aug-brightness", "--aug-contrast", "--aug-temporal-drop", "--aug-hflip", "--aug-noise-std",
     "--aug-swap", "--aug-kp-drop", "--decision", "--aug-roll", "--rare-threshold-share", "--rare-boost-cap",
     "--focal-gamma", "--label-smoothing", "--view", "--view-size", "--view-span", "--patch-size", "--patch-span",
-    "--patch-keypoints", "--aug-view-shift",
+    "--patch-keypoints", "--frame-change", "--aug-view-shift",
     "--aug-view-turn", "--aug-view-zoom", "--aug-turn", "--aug-stretch", "--aug-mix", "--init-from",
     "--class-weight-power", "--logit-adjust", "--lambda-kp", "--lambda-smooth", "--lambda-tmse", "--lambda-boundary",
     "--dropout",

@@ -16,16 +16,17 @@ FRAME_STD, CHANGE_STD = 0.25, 0.1
 
 
 class CnnEncoder(FrameEncoder):
-    """A compact convolutional network that sees each frame and its change from the frame before it.
+    """A compact convolutional network that sees each frame and, with `change`, its change from the frame before it.
 
     The first frame of a clip has no change. Normalised over groups of channels within one frame, so that neither the
     batch nor padding matters. Stem of stride 4, then strides 8 and 16; places are read off the features at stride 8.
     """
 
-    def __init__(self, channels: int, width: int, n_places: int) -> None:
+    def __init__(self, channels: int, width: int, n_places: int, change: bool = True) -> None:
         super().__init__()
-        self.width, self.spec = width, {}
-        self.fine = nn.Sequential(_convolution(2 * channels, 24, 7, 4), _convolution(24, 48, 3, 2), _Residual(48))
+        self.width, self.spec, self.change = width, {}, change
+        seen = channels_seen(channels, change)
+        self.fine = nn.Sequential(_convolution(seen, 24, 7, 4), _convolution(24, 48, 3, 2), _Residual(48))
         self.coarse = nn.Sequential(_convolution(48, 96, 3, 2), _Residual(96))
         self.lateral = nn.Conv2d(96, 48, 1)
         self.pooling = PlacePooling(48, 96, width, n_places)
@@ -33,20 +34,28 @@ class CnnEncoder(FrameEncoder):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, frames_BTCHW: torch.Tensor, previous_BCHW: torch.Tensor | None = None) -> Encoded:
-        fine = self.fine(with_change(frames_BTCHW, previous_BCHW).flatten(0, 1))
+        fine = self.fine(standardised(frames_BTCHW, previous_BCHW, self.change).flatten(0, 1))
         coarse = self.coarse(fine)
         fine = fine + F.interpolate(self.lateral(coarse), size=fine.shape[-2:])
         return per_clip(self.pooling(fine, coarse.mean((2, 3))), frames_BTCHW.shape[:2])
 
 
-def with_change(pictures: torch.Tensor, previous: torch.Tensor | None = None) -> torch.Tensor:
-    """Pictures (B,T,...,C,H,W) in [0, 1] and their change from the frame before (B,T,...,2C,H,W), standardised.
+def channels_seen(channels: int, change: bool) -> int:
+    """How many `standardised` gives of so many."""
+    return 2 * channels if change else channels
+
+
+def standardised(pictures: torch.Tensor, previous: torch.Tensor | None, change: bool) -> torch.Tensor:
+    """Pictures (B,T,...,C,H,W) in [0, 1]; with change also theirs from the frame before, (B,T,...,2C,H,W).
 
     previous (B,...,C,H,W): the one before the first; None: the first has no change.
     """
+    now = (pictures - 0.5) / FRAME_STD
+    if not change:
+        return now
     first = pictures[:, :1] if previous is None else previous[:, None]
-    change = pictures - torch.cat([first, pictures[:, :-1]], 1)
-    return torch.cat([(pictures - 0.5) / FRAME_STD, change / CHANGE_STD], -3)
+    changed_by = pictures - torch.cat([first, pictures[:, :-1]], 1)
+    return torch.cat([now, changed_by / CHANGE_STD], -3)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:

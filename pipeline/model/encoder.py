@@ -10,16 +10,24 @@ from pipeline.model.frame_encoder import EncoderError, FrameEncoder
 
 
 def make_encoder(
-    name: str, channels: int, width: int, n_places: int, img_size: int, spec: dict[str, Any] | None = None
+    name: str,
+    channels: int,
+    width: int,
+    n_places: int,
+    img_size: int,
+    spec: dict[str, Any] | None = None,
+    *,
+    change: bool = True,
 ) -> FrameEncoder | None:
     """The encoder that a setting names; None for `none`. It places n_places keypoints, which may be 0.
 
     spec: that of a trained encoder, whose weights will be loaded next; pretrained weights are then not looked for.
+    change: whether `cnn` sees each frame's change from the one before it; the others see each frame alone.
     """
     if name == "none":
         return None
     if name == "cnn":
-        return CnnEncoder(channels, width, n_places)
+        return CnnEncoder(channels, width, n_places, change)
     if name == "efficientnet_lite0":
         return efficientnet_lite0(width, n_places, img_size, spec)
     if name.startswith("hf:"):

@@ -45,6 +45,7 @@ class NetworkConfig:
     img_size: int = 224
     encoder: str = "cnn"
     encoder_width: int = 128
+    frame_change: bool = True
     view: str = "full"
     view_size: int = 64
     view_span: float = 4.0
@@ -129,7 +130,13 @@ class Network(nn.Module):
         n_places = K if config.multitask else 0
         side = config.img_size if config.view == "full" else config.view_size
         self.encoder = make_encoder(
-            config.encoder, config.channels, config.encoder_width, n_places, side, config.encoder_spec
+            config.encoder,
+            config.channels,
+            config.encoder_width,
+            n_places,
+            side,
+            config.encoder_spec,
+            change=config.frame_change,
         )
         self.side = side
         self.animal_view = None if config.view == "full" else AnimalView(K, config.view_size, config.view_span)
@@ -148,7 +155,9 @@ class Network(nn.Module):
         self.patches = None
         if config.patch_size:
             looked_at = [config.keypoint_names.index(name) for name in config.patch_keypoints]
-            self.patches = Patches(looked_at, K, config.channels, config.patch_size, config.patch_span)
+            self.patches = Patches(
+                looked_at, K, config.channels, config.patch_size, config.patch_span, config.frame_change
+            )
         self.config = replace(config, encoder_spec=self.encoder.spec) if self.encoder else config
 
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]], whens: Sequence[np.ndarray] = ()) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.model import pose_graph, pose_motion
-from pipeline.model.cnn import with_change
+from pipeline.model.cnn import channels_seen, standardised
 from pipeline.model.view import AnimalView, View, at_nearest, check_keypoints, pictures, smoothed
 from pipeline.setting_texts import SettingsError, parse_list
 
@@ -46,11 +46,13 @@ class Patches(nn.Module):
     indices: the keypoints that are looked at. span: side of a patch in body sizes, see `AnimalView`.
     """
 
-    def __init__(self, indices: Sequence[int], n_keypoints: int, channels: int, size: int, span: float) -> None:
+    def __init__(
+        self, indices: Sequence[int], n_keypoints: int, channels: int, size: int, span: float, change: bool = True
+    ) -> None:
         super().__init__()
         self.indices, self.size = list(indices), size
         self.animal = AnimalView(n_keypoints, size, span)
-        self.encoder = PatchEncoder(len(indices), channels, size)
+        self.encoder = PatchEncoder(len(indices), channels, size, change)
 
     def fit(self, tracks: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """As `AnimalView.fit`."""
@@ -80,15 +82,17 @@ class Patches(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """A small convolutional network, the same for every patch, that sees it and its change from the frame before.
+    """A small convolutional network, the same for every patch, that sees it and, with `change`, its change from the
+    frame before.
 
     Normalised within each patch, so that neither the batch nor padding matters.
     """
 
-    def __init__(self, n_patches: int, channels: int, size: int) -> None:
+    def __init__(self, n_patches: int, channels: int, size: int, change: bool) -> None:
         super().__init__()
+        self.change = change
         layers: list[nn.Module] = []
-        n, side = 2 * channels, size
+        n, side = channels_seen(channels, change), size
         for n_out, stride in CONVOLUTIONS:
             layers += [nn.Conv2d(n, n_out, 3, stride, 1, bias=False), nn.GroupNorm(8, n_out), nn.SiLU()]
             n, side = n_out, -(-side // stride)
@@ -99,7 +103,7 @@ class PatchEncoder(nn.Module):
         self, patches_BTPCSS: torch.Tensor, known_BTP: torch.Tensor, previous_BPCSS: torch.Tensor | None = None
     ) -> torch.Tensor:
         B, T, P = known_BTP.shape
-        each_ND = self.each(with_change(patches_BTPCSS, previous_BPCSS).flatten(0, 2))
+        each_ND = self.each(standardised(patches_BTPCSS, previous_BPCSS, self.change).flatten(0, 2))
         each_BTPD = torch.cat([each_ND.unflatten(0, (B, T, P)), known_BTP[..., None].to(each_ND.dtype)], -1)
         return self.together(each_BTPD.flatten(2))
 

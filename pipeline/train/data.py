@@ -255,20 +255,12 @@ def network_config(
     PoseFeaturesError where the keypoints cannot be used as the settings say."""
     pose_names = parse_map(settings.pose_names, "pose_names")
     _say_pose(keypoint_names, pose_names, settings.pose_features, say)
-    if settings.aug_swap and len(animals(keypoint_names)) == 1:
-        say(
-            f"[warning] --aug-swap {settings.aug_swap:g} changes nothing: by their names all keypoints are one animal's"
-        )
+    with_patches = settings.patch_size > 0 and settings.learns_behaviour
+    _say_idle(settings, keypoint_names, with_patches, say)
     if settings.encoder == "none" and settings.model_type == "multitask":
         say("[info] --encoder none: there are no frames to find keypoints in, so the model learns the behaviour alone")
     if settings.view == "animal":
         check_keypoints(keypoint_names)
-    with_patches = settings.patch_size > 0 and settings.learns_behaviour
-    if not settings.patch_size and (idle := _changed(settings, OF_PATCHES)):
-        say(f"[warning] --patch-size 0: {', '.join(idle)} does nothing")
-    nothing_told = settings.pose_features == settings.time_input == "none" and not with_patches
-    if nothing_told and (idle := _changed(settings, OF_TOLD_POSE)):
-        say(f"[warning] --pose-features none: {', '.join(idle)} does nothing")
     return NetworkConfig(
         n_classes=len(merge.names),
         keypoint_names=keypoint_names,
@@ -277,6 +269,7 @@ def network_config(
         img_size=shown.geometry.img_size,
         encoder=settings.encoder,
         encoder_width=settings.encoder_width,
+        frame_change=settings.frame_change,
         view=settings.view,
         view_size=settings.view_size,
         view_span=settings.view_span,
@@ -297,6 +290,23 @@ def network_config(
         multitask=settings.multitask,
         boundary=settings.lambda_boundary > 0 and settings.learns_behaviour,
     )
+
+
+def _say_idle(
+    settings: TrainSettings, keypoint_names: Sequence[str], with_patches: bool, say: Callable[[str], None]
+) -> None:
+    """Names settings that change nothing beside the others, or with these keypoints."""
+    if settings.aug_swap and len(animals(keypoint_names)) == 1:
+        say(
+            f"[warning] --aug-swap {settings.aug_swap:g} changes nothing: by their names all keypoints are one animal's"
+        )
+    if not settings.patch_size and (idle := _changed(settings, OF_PATCHES)):
+        say(f"[warning] --patch-size 0: {', '.join(idle)} does nothing")
+    if not settings.frame_change and settings.encoder != "cnn" and not with_patches:
+        say(f"[warning] --no-frame-change changes nothing: --encoder {settings.encoder} is shown no changes")
+    nothing_told = settings.pose_features == settings.time_input == "none" and not with_patches
+    if nothing_told and (idle := _changed(settings, OF_TOLD_POSE)):
+        say(f"[warning] --pose-features none: {', '.join(idle)} does nothing")
 
 
 def _changed(settings: TrainSettings, names: Sequence[str]) -> list[str]:

@@ -23,12 +23,14 @@ from pipeline.train_settings import TrainSettings
 _PREFIX = "encoder."  # of its weights in those of a network
 _PATCHES = "patches.encoder."  # of those of what sees the patches
 # Settings that an encoder must have been made with to fit.
-SHAPED_BY = frozenset({"encoder", "encoder_width", "view", "view_size", "view_span", "model_type"})
+SHAPED_BY = frozenset({"encoder", "encoder_width", "frame_change", "view", "view_size", "view_span", "model_type"})
 # Of a network's configuration: what shapes its encoder, or what that sees.
 _TAKEN = (
     "encoder", "encoder_width", "channels", "img_size", "view", "view_size", "view_span", "multitask", "keypoint_names",
 )  # fmt: skip
 _OF_PATCHES = ("patch_size", "patch_span", "patch_keypoints")
+# In neither, since the weights have other shapes without: a fingerprint of before there was this setting still holds.
+_CHANGE = "frame_change"
 # Begins the fingerprint of an encoder; one without is of a whole file, as runs of before have it.
 _OF_ENCODER = "encoder:"
 SEEN = "seen"  # of a checkpoint's content: see `Seen`
@@ -65,7 +67,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = checkpoint.load(path)
     except CheckpointError as error:
         raise CheckpointError(f"--init-from: {error}") from None
-    config, weights = content.get("network_config", {}), content.get("weights", {})
+    config, weights = {_CHANGE: True} | content.get("network_config", {}), content.get("weights", {})
     taken = {name: weight for name, weight in weights.items() if name.startswith((_PREFIX, _PATCHES))}
     if not _of(taken, _PREFIX):
         raise CheckpointError(f"--init-from {path}: its model looks at no frames, so it has no encoder to begin with")
@@ -90,7 +92,7 @@ def take_over(path: Path, network: Network) -> None:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"--init-from {path}: its encoder does not fit: {reason}") from None
     # What sees the patches too, where both look at the same ones; it stays as it is where they do not.
-    if network.patches and all(config.get(name) == getattr(network.config, name) for name in _OF_PATCHES):
+    if network.patches and all(config.get(name) == getattr(network.config, name) for name in (*_OF_PATCHES, _CHANGE)):
         network.patches.encoder.load_state_dict(_of(weights, _PATCHES))
 
 
@@ -227,6 +229,8 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
         "channels": "channels of the frames",
         "view": "--view",
     }
+    if ours["encoder"] == "cnn":
+        said[_CHANGE] = "--frame-change"
     own_view = ours["view"] == theirs.get("view") == "animal"
     said |= {"view_size": "--view-size", "view_span": "--view-span"} if own_view else {"img_size": "pixels of a frame"}
     lines = [

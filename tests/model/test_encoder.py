@@ -59,6 +59,15 @@ def test_cnn_sees_the_change_from_the_frame_before() -> None:
 
 
 @torch.no_grad()
+def test_cnn_without_the_change_sees_each_frame_alone() -> None:
+    encoder, frames = make_encoder_of("cnn", 3, 16, K, 32, change=False), clip(4, 3)
+    backwards = encoder(frames.flip(1), frames[:, 0]).features.flip(1)
+    torch.testing.assert_close(backwards, encoder(frames).features)
+    seen = torch.cat([encoder(frame).features for frame in frames.split(1, 1)], 1)
+    torch.testing.assert_close(seen, encoder(frames).features)
+
+
+@torch.no_grad()
 def test_samples_of_a_batch_do_not_meet() -> None:
     encoder, frames = make_encoder("cnn", 1, 16, 32), clip(5, B=3)
     together, alone = encoder(frames), encoder(frames[1:2])

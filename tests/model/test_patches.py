@@ -162,6 +162,11 @@ def make(**changes: Any) -> Network:
     return network
 
 
+def still(xy_BTK2: torch.Tensor, visible_BTK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first frame's keypoints in every frame."""
+    return xy_BTK2[:, :1].expand_as(xy_BTK2), visible_BTK[:, :1].expand_as(visible_BTK)
+
+
 def said(network: Network, frames: torch.Tensor, xy: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     return network(frames, xy, visible, torch.ones(xy.shape[:2], dtype=torch.bool)).logits_BTN
 
@@ -180,6 +185,29 @@ def test_a_checkpoint_sees_the_same_patches_and_one_from_before_has_none() -> No
     before.load_state_dict(off.state_dict())
     assert not any("patch" in name for name in off.state_dict())
     torch.testing.assert_close(said(before, frames, xy, visible), said(off, frames, xy, visible))
+
+
+@torch.no_grad()
+def test_without_the_frames_change_order_does_not_matter_and_a_checkpoint_knows() -> None:
+    network, (xy, visible) = make(frame_change=False), walk()
+    views = network.patch_views(*still(xy, visible))
+    frames = torch.rand(1, T, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+    def features(network: Network, frames: torch.Tensor) -> torch.Tensor:
+        return network.encoded(network.seen(frames, None, views)).features
+
+    torch.testing.assert_close(features(network, frames.flip(1)).flip(1), features(network, frames))
+    again = Network(NetworkConfig(**dataclasses.asdict(network.config))).eval()
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(features(again, frames), features(network, frames))
+
+    on = make()
+    assert not torch.allclose(features(on, frames.flip(1)).flip(1), features(on, frames), atol=1e-3)
+    config = dataclasses.asdict(on.config)
+    del config["frame_change"]  # as a checkpoint was before there was the setting
+    before = Network(NetworkConfig(**config)).eval()
+    before.load_state_dict(on.state_dict())
+    torch.testing.assert_close(features(before, frames), features(on, frames))
 
 
 @pytest.mark.parametrize("view", ["full", "animal"])

@@ -222,6 +222,7 @@ def test_a_run_of_keypoints_alone_looks_at_no_patches(small_cache: Path, keypoin
     [
         ({"encoder_width": 24}, "--encoder-width: 16 there, 24 here"),
         ({"view": "animal"}, "--view: full there, animal here"),
+        ({"frame_change": False}, "--frame-change: True there, False here"),
         ({"model_type": "action_only"}, "it places keypoints, this one places none (--model-type action_only"),
         ({"encoder": "efficientnet_lite0"}, "--encoder: cnn there, efficientnet_lite0 here"),
     ],
@@ -236,6 +237,17 @@ def test_an_encoder_that_does_not_fit_is_refused(
         run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(former), **changes))
     assert str(caught.value).startswith(f"--init-from {former / BEST}: its encoder does not fit; {says}")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]  # the former run stays where it is
+
+
+def test_an_encoder_of_before_there_was_frame_change_fits(former: Path, small_cache: Path, quick, tmp_path) -> None:
+    path = tmp_path / "before.ckpt"
+    content = checkpoint.load(former / BEST)
+    del content["network_config"]["frame_change"]
+    checkpoint.save(path, content)
+    assert pretrained.fingerprint_of(path) == pretrained.fingerprint_of(former / BEST)
+    run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(path)))
+    with pytest.raises(CheckpointError, match="--frame-change: True there, False here"):
+        run(small_cache, tmp_path / "run", quick(epochs=1, init_from=str(path), frame_change=False))
 
 
 def test_other_keypoints_and_frames_are_refused(former: Path, quick, tmp_path: Path) -> None:

@@ -568,7 +568,8 @@ def test_the_plain_cross_entropy_is_torchs(small_cache: Path, quick, tmp_path: P
 
 # For every training setting: another value, and what it must change. `losses`: the figures of the run.
 CHANGES = {
-    "model_type": "action_only", "encoder": "none", "freeze_encoder_epochs": 2, "encoder_width": 24, "pose_width": 24,
+    "model_type": "action_only", "encoder": "none", "frame_change": False,
+    "freeze_encoder_epochs": 2, "encoder_width": 24, "pose_width": 24,
     "pose_features": "motion", "pose_windows": "5,9", "time_input": "clip", "tcn_channels": 24, "tcn_layers": 2,
     "tcn_kernel": 5, "tcn_stride": 3, "refine_stages": 1, "lambda_tmse": 5.0,
     "pose_names": "mouth=tail_base,tail_base=mouth",
@@ -674,6 +675,14 @@ def test_settings_of_patches_that_do_nothing_are_named(small_cache: Path, quick)
     lines: list[str] = []
     prepare(clip_cache.open(small_cache), quick(patch_span=2.0, patch_keypoints="mouth"), lines.append)
     assert "[warning] --patch-size 0: --patch-span, --patch-keypoints does nothing" in lines
+
+
+@pytest.mark.parametrize(("encoder", "warned"), [("cnn", False), ("none", True)])
+def test_a_change_of_frames_that_nothing_is_shown_is_named(small_cache, quick, encoder: str, warned: bool) -> None:
+    lines: list[str] = []
+    prepare(clip_cache.open(small_cache), quick(frame_change=False, encoder=encoder), lines.append)
+    warning = f"[warning] --no-frame-change changes nothing: --encoder {encoder} is shown no changes"
+    assert (warning in lines) == warned
 
 
 @pytest.mark.parametrize(("power", "warned"), [(0.5, True), (0.0, False)])
