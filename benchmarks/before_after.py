@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from command import pipeline, words_of
+from command import named, pipeline, words_of
 
 IMG_SIZE = 96
 OLD = {
@@ -66,10 +66,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; the cores are shared between them")
     options = parser.parse_args()
-    rows = list(SETTINGS) if options.rows == "all" else options.rows.split(",")
+    rows = named(options.rows, SETTINGS, parser)
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    if unknown := set(rows) - SETTINGS.keys():
-        parser.error(f"--rows: no such row: {', '.join(sorted(unknown))}; expected some of {', '.join(SETTINGS)}")
     data, cache = options.work / "data", options.work / "cache"
     pipeline("demo", "--out", options.work, "--recordings", options.recordings, "--lost", options.lost, "--only-data")
     folders = ["--videos", data / "Videos", "--annotations", data / "Annotations"]

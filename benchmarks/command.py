@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 PIPELINE = (sys.executable, "-c", "from pipeline.cli import main; main()")
 
@@ -22,6 +23,14 @@ def pipeline(*arguments: object, threads: int | None = None) -> None:
     done = subprocess.run([*PIPELINE, *words], env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"pipeline {words[0]} failed with exit code {done.returncode}:\n{done.stdout[-2000:]}")
+
+
+def named(rows: str, known: Collection[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The rows of a table that --rows names: all, or some with commas between. Ends with a message if one is not there."""
+    asked = list(known) if rows == "all" else rows.split(",")
+    if unknown := [row for row in asked if row not in known]:
+        parser.error(f"--rows: no such row: {', '.join(unknown)}; expected some of {', '.join(known)}")
+    return asked
 
 
 def words_of(flags: Mapping[str, object]) -> list[object]:

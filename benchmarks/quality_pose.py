@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from command import pipeline, words_of
+from command import named, pipeline, words_of
 from peer_lightning_action import CLASSES, LIKELIHOOD, annotation, link_recordings
 
 Flags = Mapping[str, object]
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--frame-size", default="1920x1080", help="all points lie within; the videos are not there")
     options = parser.parse_args()
-    rows = list(CHANGES) if options.rows == "all" else options.rows.split(",")
+    rows = named(options.rows, CHANGES, parser)
     cache, folds = prepared(options)
     found = {row: cross_validated(row, options, cache, folds) for row in rows}
     print(markdown(found, CLASSES[options.label_set]))

@@ -204,6 +204,8 @@ def mib(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        raise SystemExit(__doc__)
     name, work, n, n_trials = sys.argv[1:]
     step = next(step for step in STEPS if step.__name__ == name)
     step(Lab(Path(work), int(n), int(n_trials)))

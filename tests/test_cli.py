@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
+from pipeline.held import held
 from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import flag
 from pipeline.train_settings import TrainSettings
@@ -273,6 +274,14 @@ def test_run_finds_what_train_would_refuse_before_it_preprocesses(
     _, said = refusal("run", "--videos", ".", "--cache", "cache", "--out", "run", *wrong)
     assert message in said
     assert list(tmp_path.iterdir()) == []  # preprocess would have made the cache, or refused the folder
+
+
+def test_run_finds_that_another_is_at_work_before_it_preprocesses(tmp_path: Path, refusal) -> None:
+    with held(tmp_path / "run"):
+        code, said = refusal("run", "--videos", ".", "--cache", "cache", "--out", "run")
+    assert "--out run: another process is at work in this folder" in said
+    assert code == 1
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_interruption_says_how_to_go_on(small_cache: Path, tmp_path: Path) -> None:
