@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
     "recommended and windowed": RECOMMENDED | {"pose-windows": "15,61,241"},
     "recommended and paw patches": RECOMMENDED | {"patch-size": 24},
+    "recommended and paw patches but action only": RECOMMENDED | {"patch-size": 24, "model-type": "action_only"},
     "recommended and pretrained": RECOMMENDED | {"freeze-encoder-epochs": 2},
 }
 # Rows that begin with the encoder of a training of keypoints alone, on the same training animals for as many epochs.

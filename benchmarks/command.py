@@ -26,7 +26,7 @@ def pipeline(*arguments: object, threads: int | None = None) -> None:
 
 
 def named(rows: str, known: Collection[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The rows of a table that --rows names: all, or some with commas between. Ends with a message if one is not there."""
+    """The rows of a table that --rows names: all, or some with commas between. Ends with a message for others."""
     asked = list(known) if rows == "all" else rows.split(",")
     if unknown := [row for row in asked if row not in known]:
         parser.error(f"--rows: no such row: {', '.join(unknown)}; expected some of {', '.join(known)}")
