@@ -94,7 +94,7 @@ def read_labels(path: Path, settings: PreprocessSettings, recording: str, clock:
         header = header_of(path, settings)
         if header and header.format == "onehot":
             require_size(path, one_hot.MAX_BYTES)
-            rows = rows_below(path, header.line + 1, header.delimiter, len(header.titles))
+            rows = rows_below(path, header.line + 1, header.delimiter, len(header.titles), keep_empty=True)
             return one_hot.read(path, header.titles, rows, parse_list(settings.classes, "classes"), gaps_of(settings))
         if header and header.format in EVENTS:
             require_size(path, MAX_BYTES)

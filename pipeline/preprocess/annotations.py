@@ -12,7 +12,7 @@ import numpy as np
 from cache.clip import UNLABELLED
 from pipeline.preprocess.text_table import read_rows, require_content
 
-_EMPTY = ("", "nan")
+_EMPTY = ("", "nan", "na")  # pandas' and R's words for nothing
 MAX_FRAME = 2**31 - 1  # a larger number is a time stamp, or damage
 MAX_BYTES = 2**25  # of an annotation: about a day at 30 frames/s, which takes a gigabyte of memory to read
 
@@ -63,26 +63,44 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
         table = read_rows(path, delimiters=",;\t")
     except ValueError as error:
         raise AnnotationError(f"{path} {error}") from None
-    while table and not any(table[-1]):
-        table.pop()
-    if len(table) < 2:
+    header, rows = (table[0], _without_end(table[0], table[1:])) if table else ([], [])
+    if not any(any(row) for row in rows):
         raise AnnotationError(f"{path}: no rows below a header, expected columns Frame,Action")
-    header, rows = table[0], table[1:]
     for i, row in enumerate(rows):
         if len(row) != len(header):
             raise AnnotationError(f"{path} row {i + 2}: {len(row)} cells, expected {len(header)} as in the header")
+    n_empty = next(i for i, row in enumerate(reversed(rows)) if any(row))
     actions = _column(path, header, rows, "Action")
     if actions is None:
         raise AnnotationError(f"{path}: no column Action, found {' '.join(', '.join(header).split())}")
-    ids = {name: i for i, name in enumerate(class_names)}
-    labels = [class_id(path, i + 2, text, ids) for i, text in enumerate(actions)]
+    codes = ClassCodes(class_names)
+    labels = [codes.id_of(path, i + 2, text) for i, text in enumerate(actions)]
     frames = _column(path, header, rows, "Frame")
     stim = _column(path, header, rows, "StimFrame")
     return Annotation(
         np.array(labels, dtype=np.int16),
         None if frames is None else _frame_numbers(path, frames),
         None if stim is None else _stim_frame(path, stim),
+        notes=(note_of_empty_end(path, n_empty),) if n_empty else (),
     )
+
+
+def _without_end(header: list[str], rows: list[list[str]]) -> list[list[str]]:
+    """Without what is below the last frame: blank lines, and rows of empty cells where a frame would have its number.
+
+    Where no column numbers them an empty row is a frame that is not labelled, as pandas writes it; left out, the rows
+    would be too few, and might be as many as of another crop.
+    """
+    numbered = any(title.lower() == "frame" for title in header)
+    n = len(rows)
+    while n and not any(rows[n - 1]) and (numbered or len(rows[n - 1]) != len(header)):
+        n -= 1
+    return rows[:n]
+
+
+def note_of_empty_end(path: Path, n: int) -> str:
+    """What to say of n rows of empty cells at the end, which may be a spreadsheet's and no frames."""
+    return f"{path.name}: its last {n} rows are empty: they count as frames that are not labelled"
 
 
 def is_frames_header(titles: Sequence[str]) -> bool:
@@ -104,17 +122,28 @@ def _column(path: Path, header: list[str], rows: list[list[str]], name: str) -> 
     return [row[places[0]] for row in rows] if places else None
 
 
-def class_id(path: Path, row: int, text: str, ids: dict[str, int]) -> int:
-    """The class of a name or an integer, -1 of an empty text. Raises AnnotationError for what is in no class list."""
-    if text in ids:
-        return ids[text]
-    if text.lower() in _EMPTY:
-        return UNLABELLED
-    number = whole_number(text)
-    if number is None or not 0 <= number < len(ids):
-        known = ", ".join(f"{i} {name}" for name, i in ids.items())
-        raise AnnotationError(f"{path} row {row}: class {text!r} is not in the class list (--classes): {known}")
-    return number
+class ClassCodes:
+    """What stands for each class of a list in an annotation: its name, or its place from 0.
+
+    Where names are numbers themselves a number is a name, however it is written (1, 1.0), and never a place.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.by_name = {name: i for i, name in enumerate(class_names)}
+        numbers = {number: i for i, name in enumerate(class_names) if (number := whole_number(name)) is not None}
+        self.by_number = numbers or {i: i for i in range(len(class_names))}
+
+    def id_of(self, path: Path, row: int, text: str) -> int:
+        """The class of a text, -1 of an empty one. Raises AnnotationError for what is in no class list."""
+        if text in self.by_name:
+            return self.by_name[text]
+        if text.lower() in _EMPTY:
+            return UNLABELLED
+        number = whole_number(text)
+        if number not in self.by_number:
+            known = ", ".join(f"{i} {name}" for name, i in self.by_name.items())
+            raise AnnotationError(f"{path} row {row}: class {text!r} is not in the class list (--classes): {known}")
+        return self.by_number[number]
 
 
 def _frame_numbers(path: Path, texts: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.preprocess.annotation_formats import EVENTS, Header, header_of, recordings_named_in
+from pipeline.preprocess.annotation_formats import EVENTS, Header, format_of, header_of, recordings_named_in
 from pipeline.preprocess.table_names import (
     LABELLED_COPY,
     TABLE_SUFFIXES,
@@ -19,6 +19,7 @@ from pipeline.preprocess.table_names import (
     choose_table,
     header_fault,
     is_table,
+    of_one_recording_each,
     stem_of_table,
     tables_by_stem,
 )
@@ -26,6 +27,7 @@ from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess_settings import PreprocessSettings
 
 ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
+_NOT_TEXT = (".xlsx", ".xls", ".ods", ".numbers", ".gz", ".zip")  # what annotations may be kept in, and cannot be read
 ANNOTATION_PREFIX = "prediction_"
 # What DeepEthogram and the Caltech Behavior Annotator put after the recording's name.
 _ENDINGS = ("_labels", "_annot")
@@ -96,13 +98,13 @@ def discover(
     in_dlc = _files(dlc, TABLE_SUFFIXES, skipped) if dlc != videos else []
     by_stem = _videos_by_stem(in_videos)
     tables = [in_dlc, [path for path in in_videos if path.suffix.lower() in TABLE_SUFFIXES]]
-    named = [tables_by_stem(folder) for folder in tables]
     of_tables = () if videos else (stem_of_table(path) for path in in_dlc if is_table(path, fault_of))
     stems = sorted(by_stem) if videos else sorted(set(of_tables))
+    named = [of_one_recording_each(tables_by_stem(folder), stems) for folder in tables]
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
-    in_annotations = _files(annotations, ANNOTATION_SUFFIXES, skipped)
+    in_annotations = _files(annotations, (*ANNOTATION_SUFFIXES, *_NOT_TEXT), skipped)
     matched, unmatched = _match_annotations(in_annotations, by_stem, stems, settings, fault_of)
     skipped += unmatched
     recordings = []
@@ -207,6 +209,10 @@ def _match_annotations(
     skipped = []
     for path in files:
         shared, header = False, None
+        if path.suffix.lower() in _NOT_TEXT:
+            if path.stem.lower().startswith(ANNOTATION_PREFIX):
+                skipped.append(Skip(path.name, None, "an annotation that is no text: save it as CSV"))
+            continue
         if path.stem.startswith(ANNOTATION_PREFIX):
             meanings = _meanings(path.stem.removeprefix(ANNOTATION_PREFIX), stem_of)
         else:
@@ -217,7 +223,7 @@ def _match_annotations(
                 if fault and _meanings_of_file(path, names):
                     is_fault, passing = str(fault) != _NO_HEADER, isinstance(fault, UnreadableError)
                     skipped.append(Skip(path.name, None, f"not read: {fault}", is_fault, passing))
-                elif path.suffix.lower() == ".csv" and fault_of(path) is not None:
+                elif _is_of_frames(path, settings, fault_of):
                     reason = f"no annotation: its name does not begin with {ANNOTATION_PREFIX}"
                     skipped.append(Skip(path.name, None, reason, fault=False))
                 continue
@@ -230,6 +236,11 @@ def _match_annotations(
         matched[stem], less = _own_first(stem, found)
         skipped += less
     return matched, skipped
+
+
+def _is_of_frames(path: Path, settings: PreprocessSettings, fault_of: HeaderFault) -> bool:
+    """Whether it may be an annotation of this program's own that lacks its name; of .csv all but a DLC table."""
+    return fault_of(path) is not None if path.suffix.lower() == ".csv" else format_of(path, settings) == "frames"
 
 
 def _own_first(stem: str, found: list[tuple[int | None, Path]]) -> tuple[list[tuple[int | None, Path]], list[Skip]]:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from cache.clip import UNLABELLED
-from pipeline.preprocess.annotations import Annotation, AnnotationError, Gaps, is_frames_header, whole_number
+from pipeline.preprocess.annotations import (
+    Annotation,
+    AnnotationError,
+    Gaps,
+    is_frames_header,
+    note_of_empty_end,
+    whole_number,
+)
 
 BACKGROUND = "background"  # DeepEthogram's column of frames without a behaviour
 MAX_BYTES = 2**30  # SimBA's files have hundreds of columns
@@ -29,6 +36,7 @@ def read(
 ) -> Annotation:
     """Labels of each row; rows: their number in the file, and their cells.
 
+    A row of empty cells is a frame that is not labelled, or no frame where a column numbers the frames.
     Raises AnnotationError for a cell that is not 0 or 1 (-1 in all of a row: not labelled), for two behaviours in one
     frame, and for columns that are neither behaviours nor, in front of them, SimBA's pose and features.
     """
@@ -36,17 +44,23 @@ def read(
     has_index = titles[0].lower() in _INDEX and 0 not in columns
     labels: list[int | None] = []
     frames = []
+    n_empty = 0  # at the end
     for row, cells in rows:
+        n_empty = 0 if any(cells) else n_empty + 1
+        if has_index and not any(cells):
+            continue
         labels.append(_label(path, row, [(columns[i], cells[i]) for i in columns], class_names))
         if has_index:
             frame = whole_number(cells[0])
             if frame is None:
                 raise AnnotationError(f"{path} row {row}: frame number {cells[0]!r} is not a whole number below 2^31")
             frames.append(frame)
-    if not labels:
+    if len(labels) == n_empty:
         raise AnnotationError(f"{path}: no rows below a header")
     given = np.array([UNLABELLED if label is None else label for label in labels], dtype=np.int16)
     given, notes = gaps.fill(path, given, np.array([label is None for label in labels]))
+    if n_empty and not has_index:
+        notes = (*notes, note_of_empty_end(path, n_empty))
     if n_others := min(columns) - has_index:
         names = ", ".join(columns.values())
         notes = (f"{path.name}: behaviours {names}; the {n_others} columns before them are not read", *notes)
@@ -72,9 +86,9 @@ def _columns(path: Path, titles: Sequence[str], class_names: Sequence[str]) -> d
 
 
 def _label(path: Path, row: int, cells: Sequence[tuple[str, str]], class_names: Sequence[str]) -> int | None:
-    """The class of a row, UNLABELLED where all its cells say -1, None where there is no behaviour."""
+    """The class of a row, UNLABELLED where all its cells say -1 or nothing, None where there is no behaviour."""
     values = [whole_number(text) for _, text in cells]
-    if values.count(-1) == len(values):
+    if values.count(-1) == len(values) or not any(text for _, text in cells):
         return UNLABELLED
     for (name, text), value in zip(cells, values, strict=True):
         if value not in (0, 1):

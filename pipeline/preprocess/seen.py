@@ -23,7 +23,7 @@ from pipeline.preprocess.table_names import header_fault
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess_settings import PreprocessSettings
 
-TABLE_VERSION = 2  # of what is made from DLC tables and annotations; frames have DECODE_VERSION
+TABLE_VERSION = 3  # of what is made from DLC tables and annotations; frames have DECODE_VERSION
 VERSIONS = [DECODE_VERSION, TABLE_VERSION]
 SEEN_FILE = "seen.json"
 # A file that changed so shortly before it was read may change again without another date, so its date is not trusted.

@@ -47,6 +47,7 @@ def slp_table(path: Path, rows: int | None) -> Table:
         raise PoseError("holds not one frame with an animal")
     if len(np.unique(frames["video"])) > 1:
         raise PoseError(f"holds the frames of {len(np.unique(frames['video']))} videos; export each of them alone")
+    _check_once(frames, instances)
     labels: Any = sleap_io.load_slp(str(path), open_videos=False, lazy=True)
     nodes = labels.skeletons[-1].node_names
     several = _most_at_once(frames, instances) > 1
@@ -125,6 +126,25 @@ def _check_tracks(tracks: Sequence[str]) -> None:
         raise PoseError(f"has {len(tracks)} tracks, at most {MAX_TRACKS} can be animals: join them in SLEAP")
     if len(set(tracks)) < len(tracks):
         raise PoseError(f"has two tracks of one name: {', '.join(sorted(tracks))}")
+
+
+def _check_once(frames: np.ndarray, instances: np.ndarray) -> None:
+    """Raises PoseError where only one of two could be read: of two entries of a frame, or animals of one track in it.
+
+    An animal that SLEAP predicted and a person placed is one.
+    """
+    numbers, times = np.unique(frames["frame_idx"], return_counts=True)
+    if (times > 1).any():
+        raise PoseError(f"holds frame {numbers[times > 1][0]} more than once: save it again with SLEAP")
+    lengths = (frames["instance_id_end"] - frames["instance_id_start"]).astype(np.int64)
+    first = np.repeat(frames["instance_id_start"].astype(np.int64) - np.cumsum(lengths) + lengths, lengths)
+    found = instances[first + np.arange(len(first))]
+    of_frame = np.repeat(frames["frame_idx"].astype(np.int64), lengths)
+    tracked = found["track"] >= 0
+    placed = np.stack([of_frame, found["track"], found["instance_type"]], axis=1)[tracked]
+    placed, times = np.unique(placed, axis=0, return_counts=True)
+    if (times > 1).any():
+        raise PoseError(f"has two animals of one track in frame {placed[times > 1][0][0]}: mend its tracks in SLEAP")
 
 
 def _most_at_once(frames: np.ndarray, instances: np.ndarray) -> int:

@@ -18,6 +18,7 @@ from pipeline.preprocess.text_table import UnreadableError, require_content
 from pipeline.preprocess_settings import PreprocessSettings
 from pipeline.setting_texts import SettingsError
 
+_MOST_LIKELY = 2.0  # SLEAP's scores may lie a little above 1
 _OUTSIDE_SHARE = 0.05  # of the keypoints may lie outside the picture before that is said
 _SURE = 0.5  # likelihood of the points that the size of an unknown picture is taken from
 _SIZE_PERCENTILE = 99.9  # of their coordinates: one outlier must not set the scale
@@ -93,6 +94,13 @@ def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
         _check_gaps(table, source.summary)
     xy = table.values[table.frames < source.n_frames, :, :2]
     visible = ~np.isnan(xy[..., 0])
+    likelihood = table.values[..., 2]
+    if (highest := np.nanmax(likelihood, initial=0)) > _MOST_LIKELY:
+        raise UnusableError(f"the DLC table has likelihoods up to {highest:g}, expected 0 to 1: are they in percent?")
+    if source.summary and visible.any() and np.nanmax(xy) < 1:
+        raise UnusableError(f"the DLC table's coordinates are all below 1, expected pixels of the {kind}")
+    if not (visible & ~np.isnan(likelihood[table.frames < source.n_frames])).any():
+        notes.append("no keypoint is visible in any frame: the DLC table has no point with a likelihood")
     outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
     share = outside.any(axis=-1).sum() / max(1, visible.sum())
     if share > _OUTSIDE_SHARE:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.clip import UNLABELLED
-from pipeline.preprocess.annotations import AnnotationError, Gaps, class_id
+from pipeline.preprocess.annotations import AnnotationError, ClassCodes, Gaps
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def lay(
     What runs past the end by at most slack frames is cut there. Raises AnnotationError for a larger overhang, for two
     behaviours in one frame and for a behaviour that is not in the class list.
     """
-    ids = {name: i for i, name in enumerate(class_names)}
+    codes = ClassCodes(class_names)
     labels = np.full(n_frames, UNLABELLED, dtype=np.int16)
     before: Span | None = None
     n_beyond = n_short = 0
     for span in sorted(spans, key=lambda span: (span.start, span.stop)):
-        label = class_id(path, span.row, span.behaviour, ids)
+        label = codes.id_of(path, span.row, span.behaviour)
         if span.start < 0 or span.stop < span.start:
             raise AnnotationError(f"{path} {span} ends before it begins, or begins before the recording")
         if before is not None and span.start < before.stop and span.stop > span.start:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.preprocess.keypoints import check_header
@@ -62,6 +62,18 @@ def tables_by_stem(tables: Iterable[Path]) -> dict[str, list[Path]]:
     return dict(by_stem)
 
 
+def of_one_recording_each(by_stem: Mapping[str, Sequence[Path]], stems: Iterable[str]) -> dict[str, list[Path]]:
+    """Tables of these stems; one whose name fits several recordings is the longest's: of a.mp4 and aDLC_1.mp4 the
+    table aDLC_1DLC_net.csv is of the second alone."""
+    owner: dict[Path, str] = {}
+    for stem in sorted(stems, key=len):
+        owner |= dict.fromkeys(by_stem.get(stem, ()), stem)
+    own: dict[str, list[Path]] = defaultdict(list)
+    for path, stem in owner.items():
+        own[stem].append(path)
+    return dict(own)
+
+
 def _plain_stems(path: Path) -> set[str]:
     """The name without its suffix, and of other files than .csv without what SLEAP puts around a video's name."""
     stems = {path.stem}
@@ -95,7 +107,9 @@ def choose_table(
         raise UnpairedError(
             f"no DLC table {stem}DLC_*.csv, .h5 or {stem}.csv (.slp, .nwb); run DLC, or name its folder: --dlc"
         )
-    wanted = [path for path in named if settings.dlc_scorer in _beyond(path, stem)]
+    # shuffle1 is no part of shuffle10.
+    scorer = re.compile(re.escape(settings.dlc_scorer) + (r"(?![0-9])" if settings.dlc_scorer[-1:].isdigit() else ""))
+    wanted = [path for path in named if scorer.search(_beyond(path, stem))]
     if not wanted:
         names = ", ".join(path.name for path in named)
         raise UnpairedError(f"no DLC table has {settings.dlc_scorer!r} (--dlc-scorer) after {stem}: {names}")

@@ -59,8 +59,12 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
         raise UnreadableError(f"cannot be read: {error.strerror or error}") from None
 
 
-def rows_below(path: Path, n_lines: int, delimiter: str, n_cells: int) -> Iterator[tuple[int, list[str]]]:
-    """Number (from 1, as in the file) and stripped cells of the rows below n_lines; empty rows are left out.
+def rows_below(
+    path: Path, n_lines: int, delimiter: str, n_cells: int, *, keep_empty: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Number (from 1, as in the file) and stripped cells of the rows below n_lines; blank lines are left out.
+
+    keep_empty: rows of n_cells empty cells are not.
 
     Raises as `read_rows` does, and ValueError for a row of another number of cells.
     """
@@ -69,7 +73,7 @@ def rows_below(path: Path, n_lines: int, delimiter: str, n_cells: int) -> Iterat
             for _ in islice(_lines(file), n_lines):
                 pass
             for row, cells in enumerate(parse_rows(file, delimiter), start=n_lines + 1):
-                if not any(cells):
+                if not any(cells) and not (keep_empty and len(cells) == n_cells):
                     continue
                 if len(cells) != n_cells:
                     raise ValueError(f"row {row}: {len(cells)} cells, expected {n_cells} as in the header")

@@ -288,6 +288,27 @@ def test_several_observations_or_media_are_not_mixed(read) -> None:
         read(here + aggregated(("lick", 0, 0.2), media="b.mp4").split("\n", 1)[1])
 
 
+def test_events_of_no_media_beside_those_of_one_are_not_lost(read) -> None:
+    here, nowhere = aggregated(("walk", 0, 0.2)), aggregated(("lick", 0.2, 0.4), media="").split("\n", 1)[1]
+    with pytest.raises(AnnotationError, match=r"row 3: lick .*names no media file, others .* name a \(1 such events\)"):
+        read(here + nowhere)
+    live = aggregated(("lick", 0.2, 0.4), id="live", media="").split("\n", 1)[1]
+    assert read(here + live).labels.tolist() == [1] * 6 + [-1] * 6
+
+
+@pytest.mark.parametrize("empty", [range(5), range(7, 12), [4]], ids=["begin", "end", "middle"])
+def test_empty_rows_of_one_hot_are_frames_without_a_label(read, empty) -> None:
+    rows = ["," if i in empty else "0,1" for i in range(12)]
+    found = read("walk,lick\n" + "\n".join(rows) + "\n\n")
+    assert found.labels.tolist() == [-1 if i in empty else 2 for i in range(12)]
+    assert [note for note in found.notes if "rows are empty" in note] == (
+        ["a.csv: its last 5 rows are empty: they count as frames that are not labelled"] if 11 in empty else []
+    )
+    numbered = [f"{i},{row}" for i, row in enumerate(rows)]
+    labels = read("frame,walk,lick\n" + "\n".join([*numbered, ",,"]) + "\n").labels
+    assert labels.tolist() == [-1 if i in empty else 2 for i in range(12)]
+
+
 def test_times_are_counted_by_the_video_else_by_the_file_else_by_the_setting(read) -> None:
     seconds = aggregated(("walk", 0, 0.2), fps="")
     assert (read(seconds, fps=10).labels == 1).sum() == 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,8 @@ def annotated(tmp_path: Path):
         pytest.param("\ufeffFrame;Action\r\n0;1\r\n1;2\r\n", [1, 2], [0, 1], id="Excel: mark, semicolons"),
         pytest.param("Action\tFrame\nwalk\t0\n", [1], [0], id="tabs, other order"),
         pytest.param("frame, action\n0, walk\n\n\n", [1], [0], id="case, spaces, blank end"),
+        pytest.param("Frame,Action\n0,1\n,\n,\n", [1], [0], id="a spreadsheet's empty rows"),
+        pytest.param("Action,StimFrame\n1,0\nNA,NA\n2,\n\n", [1, -1, 2], None, id="R's NA, blank end"),
     ],
 )
 def test_what_an_annotation_says(annotated, content: str, labels: list[int], frames: list[int] | None) -> None:
@@ -40,6 +43,30 @@ def test_what_an_annotation_says(annotated, content: str, labels: list[int], fra
     assert found.labels.dtype == np.int16
     assert found.labels.tolist() == labels
     assert (found.frame_column is None) if frames is None else (found.frame_column.tolist() == frames)
+
+
+@pytest.mark.parametrize(
+    "columns", [["Action"], ["Action", "StimFrame"], ["Note", "Action"]], ids=lambda names: "+".join(names)
+)
+@pytest.mark.parametrize("n_end", [0, 1, 15])
+def test_frames_without_a_label_at_the_end_are_frames(tmp_path: Path, columns: list[str], n_end: int) -> None:
+    """Or 360 rows whose last 15 have no label would pass for 345, and every label would be 15 frames off."""
+    path = tmp_path / "prediction_a.mp4_1.csv"
+    labels = [1] * (360 - n_end) + [None] * n_end
+    table = pd.DataFrame({name: pd.array(labels, dtype="Int64") if name == "Action" else None for name in columns})
+    table.to_csv(path, index=False)
+    found = read_annotation(path, CLASSES)
+    assert found.labels.tolist() == [1] * (360 - n_end) + [-1] * n_end
+    said = f"{path.name}: its last {n_end} rows are empty: they count as frames that are not labelled"
+    assert found.notes == ((said,) if n_end else ())
+
+
+@pytest.mark.parametrize("text", ["1", "1.0", "3", "3.0"])
+def test_a_number_among_names_that_are_numbers_is_a_name(annotated, text: str) -> None:
+    names = ("2", "3", "1")
+    assert read_annotation(annotated(f"Action\n{text}\n"), names).labels.tolist() == [names.index(text[0])]
+    with pytest.raises(AnnotationError, match=r"class '0' is not in the class list .*: 0 2, 1 3, 2 1"):
+        read_annotation(annotated("Action\n0\n"), names)
 
 
 @pytest.mark.parametrize(

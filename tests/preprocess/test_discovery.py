@@ -98,6 +98,27 @@ def test_the_scorer_is_looked_for_after_the_stem(find) -> None:
     assert [recording.dlc.name for recording in found.recordings] == ["a_net1DLC_net1.csv"]
 
 
+def test_a_part_of_a_scorers_number_is_not_its_name(find) -> None:
+    found = find(["a.mp4", "aDLC_shuffle10_9.csv", "b.mp4", "bDLC_shuffle1_9.csv"], dlc_scorer="shuffle1")
+    assert [recording.dlc.name for recording in found.recordings] == ["bDLC_shuffle1_9.csv"]
+    assert reasons(found)["a"].startswith("no DLC table has 'shuffle1' (--dlc-scorer) after a")
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "table"),
+    [
+        pytest.param("a", "aDLC_r", "aDLC_rDLC_q.csv", id="DLC in a name"),
+        pytest.param("267M", "CFA.010_267M", "CFA.010_267M.h5", id="as a project of SLEAP's"),
+    ],
+)
+def test_a_table_is_of_one_recording(find, short: str, long: str, table: str) -> None:
+    """The one whose name says the most; the other must not have another animal's keypoints."""
+    for place in ({"videos": [f"{short}.mp4", f"{long}.mp4", table]}, {"videos": [f"{long}.mp4"], "dlc": [table]}):
+        found = find(**place)
+        assert [(recording.name, recording.dlc.name) for recording in found.recordings] == [(long, table)]
+    assert reasons(found)[short].startswith("no DLC table")
+
+
 @pytest.mark.parametrize(
     ("content", "reason", "passing"),
     [
@@ -236,6 +257,26 @@ def test_other_tables_among_the_annotations(find, tmp_path: Path) -> None:
     (tmp_path / "annotations" / "folds.csv").write_text("a,b\n")
     found = find(["a.mp4", "a.csv"], ["aDLC_n.csv"])
     assert [(skip.recording, skip.fault) for skip in found.skipped] == [("folds.csv", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("prediction_a.mp4_1.xlsx", "PK", "an annotation that is no text: save it as CSV"),
+        ("Prediction_a.mp4_1.csv.gz", "", "an annotation that is no text: save it as CSV"),
+        ("Prediction_a.mp4_1.tsv", "Frame\tAction\n0\t1\n", "its name does not begin with prediction_"),
+        ("annotation_a.mp4_1.txt", "Frame,Action\n0,1\n", "its name does not begin with prediction_"),
+    ],
+)
+def test_annotations_that_are_not_read_are_listed(find, tmp_path: Path, name: str, content: str, reason: str) -> None:
+    find(["a.mp4", "aDLC_n.csv"], [])
+    (tmp_path / "annotations" / name).write_text(content)
+    (tmp_path / "annotations" / "notes.txt").write_text("a mouse")
+    (tmp_path / "annotations" / "weights.xlsx").write_text("PK")
+    found = find(["a.mp4", "aDLC_n.csv"], [])
+    (skip,) = found.skipped
+    assert skip.recording == name
+    assert reason in skip.reason
 
 
 def test_names_that_end_in_a_number(find) -> None:

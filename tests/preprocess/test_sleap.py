@@ -127,6 +127,21 @@ def test_what_no_one_can_tell_is_refused(tmp_path: Path, labels: dict, message: 
     assert "a.slp" in str(error.value)
 
 
+def test_of_two_animals_of_one_track_none_is_dropped(tmp_path: Path) -> None:
+    seen = {0: ["m1", "m2"], 3: ["m1", "m1"]}
+    with pytest.raises(KeypointError, match="has two animals of one track in frame 3: mend its tracks in SLEAP"):
+        read_dlc(save(labels_of(seen), tmp_path / "a.slp"))
+    labels = labels_of({i: ["m1", "m2"] for i in range(4)})
+    labels.labeled_frames[1].frame_idx = 3
+    with pytest.raises(KeypointError, match="holds frame 3 more than once"):
+        read_dlc(save(labels, tmp_path / "a.slp"))
+    predicted, placed = labels_of({2: ["m1", "m2"]}), labels_of({2: ["m1", "m2"]}, by_hand=True)
+    for instance, track in zip(placed.labeled_frames[0].instances, predicted.tracks, strict=True):
+        instance.track, instance.skeleton = track, predicted.skeletons[0]
+    predicted.labeled_frames[0].instances += placed.labeled_frames[0].instances
+    assert len(read_dlc(save(predicted, tmp_path / "both.slp")).names) == 2 * len(NODES)
+
+
 def nwb(path: Path, series: dict[str, dict], videos: tuple[str, ...] = ("a.mp4",)) -> Path:
     """An NWB file as other programs write it: node -> n samples, with its timestamps or its rate and starting_time."""
     from datetime import UTC, datetime
