@@ -46,9 +46,9 @@ def read(
     frames = []
     n_empty = 0  # at the end
     for row, cells in rows:
-        n_empty = 0 if any(cells) else n_empty + 1
         if has_index and not any(cells):
             continue
+        n_empty = 0 if any(cells) else n_empty + 1
         labels.append(_label(path, row, [(columns[i], cells[i]) for i in columns], class_names))
         if has_index:
             frame = whole_number(cells[0])
@@ -59,7 +59,7 @@ def read(
         raise AnnotationError(f"{path}: no rows below a header")
     given = np.array([UNLABELLED if label is None else label for label in labels], dtype=np.int16)
     given, notes = gaps.fill(path, given, np.array([label is None for label in labels]))
-    if n_empty and not has_index:
+    if n_empty:
         notes = (*notes, note_of_empty_end(path, n_empty))
     if n_others := min(columns) - has_index:
         names = ", ".join(columns.values())
