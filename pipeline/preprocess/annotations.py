@@ -69,7 +69,6 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     for i, row in enumerate(rows):
         if len(row) != len(header):
             raise AnnotationError(f"{path} row {i + 2}: {len(row)} cells, expected {len(header)} as in the header")
-    n_empty = next(i for i, row in enumerate(reversed(rows)) if any(row))
     actions = _column(path, header, rows, "Action")
     if actions is None:
         raise AnnotationError(f"{path}: no column Action, found {' '.join(', '.join(header).split())}")
@@ -77,6 +76,7 @@ def read_annotation(path: Path, class_names: Sequence[str]) -> Annotation:
     labels = [codes.id_of(path, i + 2, text) for i, text in enumerate(actions)]
     frames = _column(path, header, rows, "Frame")
     stim = _column(path, header, rows, "StimFrame")
+    n_empty = next(i for i, row in enumerate(reversed(rows)) if any(row))
     return Annotation(
         np.array(labels, dtype=np.int16),
         None if frames is None else _frame_numbers(path, frames),

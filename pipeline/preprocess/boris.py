@@ -106,8 +106,8 @@ def chosen(path: Path, events: Sequence[Event], recording: str, subject: str) ->
                 f"{path}: the observation {observations[0]} plays several media files, {recording} and {_few(also)}: "
                 "its times do not count from the recording's start; make an observation for each"
             )
-    nowhere = [event for event in events if media and not event.media and event.observation == observations[0]]
-    if nowhere:
+    nowhere = [event for event in events if not event.media and event.observation == observations[0]]
+    if media and nowhere:
         raise AnnotationError(
             f"{path} {nowhere[0]}: it names no media file, others of its observation name {recording} "
             f"({len(nowhere)} such events); complete them, or delete them"

@@ -19,7 +19,6 @@ from pipeline.preprocess.table_names import (
     choose_table,
     header_fault,
     is_table,
-    of_one_recording_each,
     stem_of_table,
     tables_by_stem,
 )
@@ -100,7 +99,7 @@ def discover(
     tables = [in_dlc, [path for path in in_videos if path.suffix.lower() in TABLE_SUFFIXES]]
     of_tables = () if videos else (stem_of_table(path) for path in in_dlc if is_table(path, fault_of))
     stems = sorted(by_stem) if videos else sorted(set(of_tables))
-    named = [of_one_recording_each(tables_by_stem(folder), stems) for folder in tables]
+    named = [tables_by_stem(folder, stems) for folder in tables]
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")

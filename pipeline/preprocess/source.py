@@ -92,14 +92,13 @@ def check_table(table: DlcTable, source: Source, slack: int) -> list[str]:
     notes = _check_rows(table, source.n_frames, kind, slack, source.notes) + list(table.notes)
     if source.summary:
         _check_gaps(table, source.summary)
-    xy = table.values[table.frames < source.n_frames, :, :2]
-    visible = ~np.isnan(xy[..., 0])
-    likelihood = table.values[..., 2]
-    if (highest := np.nanmax(likelihood, initial=0)) > _MOST_LIKELY:
+    inside = table.values[table.frames < source.n_frames]
+    xy, visible = inside[..., :2], ~np.isnan(inside[..., 0])
+    if (highest := np.nanmax(table.values[..., 2], initial=0)) > _MOST_LIKELY:
         raise UnusableError(f"the DLC table has likelihoods up to {highest:g}, expected 0 to 1: are they in percent?")
     if source.summary and visible.any() and np.nanmax(xy) < 1:
-        raise UnusableError(f"the DLC table's coordinates are all below 1, expected pixels of the {kind}")
-    if not (visible & ~np.isnan(likelihood[table.frames < source.n_frames])).any():
+        raise UnusableError("the DLC table's coordinates are all below 1, expected pixels of the video")
+    if not (visible & ~np.isnan(inside[..., 2])).any():
         notes.append("no keypoint is visible in any frame: the DLC table has no point with a likelihood")
     outside = (xy < 0) | (xy >= (source.geometry.width, source.geometry.height))
     share = outside.any(axis=-1).sum() / max(1, visible.sum())

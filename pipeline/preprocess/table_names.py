@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pipeline.preprocess.keypoints import check_header
@@ -52,26 +52,18 @@ def stem_of_table(path: Path) -> str:
     return path.stem[: network.start()] if network else min(_plain_stems(path), key=len)
 
 
-def tables_by_stem(tables: Iterable[Path]) -> dict[str, list[Path]]:
-    """Every recording that a table may belong to by its name, <stem> or <stem>DLC_<network>, with its tables."""
+def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, list[Path]]:
+    """The tables of these recordings by their names, <stem> or <stem>DLC_<network>.
+
+    One whose name fits several is the longest's: of a.mp4 and aDLC_1.mp4 aDLC_1DLC_net.csv is of the second alone.
+    """
+    known = set(stems)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in tables:
         of_networks = (path.stem[: network.start()] for network in _NETWORK.finditer(path.stem))
-        for stem in {*_plain_stems(path), *of_networks}:
-            by_stem[stem].append(path)
+        if fitting := known & {*_plain_stems(path), *of_networks}:
+            by_stem[max(fitting, key=len)].append(path)
     return dict(by_stem)
-
-
-def of_one_recording_each(by_stem: Mapping[str, Sequence[Path]], stems: Iterable[str]) -> dict[str, list[Path]]:
-    """Tables of these stems; one whose name fits several recordings is the longest's: of a.mp4 and aDLC_1.mp4 the
-    table aDLC_1DLC_net.csv is of the second alone."""
-    owner: dict[Path, str] = {}
-    for stem in sorted(stems, key=len):
-        owner |= dict.fromkeys(by_stem.get(stem, ()), stem)
-    own: dict[str, list[Path]] = defaultdict(list)
-    for path, stem in owner.items():
-        own[stem].append(path)
-    return dict(own)
 
 
 def _plain_stems(path: Path) -> set[str]:

@@ -670,36 +670,37 @@ def test_recordings_without_a_video(lab, tmp_path: Path, frame_size: str, size: 
     assert [row.state for row in again.recordings] == ["fresh"]
 
 
+def with_other_cells(lab, old: str, new: str) -> None:
+    """A recording in whose table other cells stand for those that the pattern finds."""
+    lab.recording("a.mp4", 360)
+    table = next(lab.folder.glob("a*.csv"))
+    table.write_text(re.sub(old, new, table.read_text()))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        pytest.param(",0.99", ",99", "likelihoods up to 99, expected 0 to 1: are they in percent?", id="percent"),
+        pytest.param(r",0\.99", ",99", "likelihoods up to 99, expected 0 to 1: are they in percent?", id="percent"),
         pytest.param(
             r",[0-9.]+,[0-9.]+,0\.99", ",0.4,0.9,0.99", "coordinates are all below 1, expected pixels", id="unit"
         ),
     ],
 )
 def test_keypoints_on_another_scale_are_refused(lab, tmp_path: Path, old: str, new: str, reason: str) -> None:
-    lab.recording("a.mp4", 360)
-    table = next(lab.folder.glob("a*.csv"))
-    table.write_text(re.sub(old, new, table.read_text()))
+    with_other_cells(lab, old, new)
     report = run(tmp_path / "cache", lab.folder)
     assert report.exit_code == 3
     assert reason in report.skipped[0].reason
 
 
 def test_a_table_without_a_single_point_is_said(lab, tmp_path: Path) -> None:
-    lab.recording("a.mp4", 360)
-    table = next(lab.folder.glob("a*.csv"))
-    table.write_text(table.read_text().replace(",0.99", ","))
+    with_other_cells(lab, r",0\.99", ",")
     (row,) = run(tmp_path / "cache", lab.folder).recordings
     assert any("no keypoint is visible in any frame" in note for note in row.notes)
 
 
 def test_keypoints_of_another_picture_are_noticed(lab, tmp_path: Path) -> None:
-    lab.recording("a.mp4", 360)
-    table = next(lab.folder.glob("a*.csv"))
-    table.write_text(table.read_text().replace(",10,0.99", ",1000,0.99"))
+    with_other_cells(lab, r",10,0\.99", ",1000,0.99")
     (row,) = run(tmp_path / "cache", lab.folder).recordings
     assert any("33% of the keypoints lie outside the picture" in note for note in row.notes)
 
