@@ -21,19 +21,28 @@ def draws(n_units: int, seed: int, n_resamples: int = RESAMPLES) -> np.ndarray:
 
 
 def interval(
-    per_unit: np.ndarray, times_RU: np.ndarray, figure: Callable[[np.ndarray], np.ndarray | float]
+    per_unit: np.ndarray, seed: int, figure: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the 95 % interval of figure(sum of per_unit (U, ...) over the units of a resample).
 
-    A resample whose figure is NaN (a class that none of its units has) counts for nothing; NaN where all of them are.
+    A unit says something of a figure if it has one alone (its own is not NaN); ends are NaN where fewer than MIN_UNITS
+    do. A resample whose figure is NaN (a class that none of its units has) counts for nothing.
     """
-    totals = np.tensordot(times_RU, per_unit, 1)
+    enough = _n_known(per_unit, figure) >= MIN_UNITS
+    if not enough.any():
+        return np.full(enough.shape, np.nan), np.full(enough.shape, np.nan)
+    totals = np.tensordot(draws(len(per_unit), seed), per_unit, 1)
     found = np.array([figure(total) for total in totals])
     outside = (1 - LEVEL) / 2
-    defined = np.isfinite(found).any(axis=0)
-    ends = np.nanquantile(np.where(defined, found, 0), [outside, 1 - outside], axis=0)
-    low, high = np.where(defined, ends, np.nan)
+    ends = np.nanquantile(np.where(enough, found, 0), [outside, 1 - outside], axis=0)
+    low, high = np.where(enough, ends, np.nan)
     return low, high
+
+
+def _n_known(per_unit: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """How many units (of per_unit (U, ...)) have each figure alone: an int array of the figure's shape."""
+    nothing = np.zeros(figure(per_unit.sum(axis=0)).shape, np.int64)
+    return sum((np.isfinite(figure(unit)).astype(np.int64) for unit in per_unit), nothing)
 
 
 def mean_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -43,12 +52,8 @@ def mean_interval(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     """
     known = np.isfinite(values)
     per_unit = np.stack([np.where(known, values, 0), known], axis=-1)
-    total, n_known = per_unit.sum(0), known.sum(0)
-    if len(values) < MIN_UNITS:
-        return _mean(total), np.full(n_known.shape, np.nan), np.full(n_known.shape, np.nan), n_known
-    low, high = interval(per_unit, draws(len(values), seed), _mean)
-    enough = n_known >= MIN_UNITS
-    return _mean(total), np.where(enough, low, np.nan), np.where(enough, high, np.nan), n_known
+    low, high = interval(per_unit, seed, _mean)
+    return _mean(per_unit.sum(0)), low, high, known.sum(0)
 
 
 def _mean(totals: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def show_scores(result: Any, where: str) -> None:
         )
         for name in scores.class_names
     ]
-    title = f"Scores on {scores.n_trials} trials of {result.n_recordings} {where}"
+    title = f"Scores on {scores.n_labelled} labelled trials of {result.n_recordings} {where}"
     columns = ("class", "F1", "F1, decided", "F1 of the majority baseline", "segment F1@0.3", "frames")
     table(title, columns, rows, right=columns[1:])
     figures = [("macro F1", scores.macro_f1, decided.macro_f1 if decided else math.nan, baseline.macro_f1)]
@@ -175,7 +175,10 @@ def show_cross_validation(summary: Any) -> None:
     for name, figure in summary.classes.items():
         if figure.unmeasured:
             say(f"{name}: not true and not predicted in {_folds(figure.unmeasured)}, which its mean leaves out")
-    say(f"Intervals: bootstrap of {summary.n_units} {summary.unit}, of all out-of-fold frames")
+    from pipeline.bootstrap import MIN_UNITS  # numpy, which not every command needs
+
+    of = f"{summary.n_units} {summary.unit} with labelled frames"
+    say(f"Intervals: bootstrap of {of}; none where fewer than {MIN_UNITS} say anything of a figure")
     _show_confusion(summary.confusion, tuple(summary.classes))
 
 
@@ -207,7 +210,7 @@ def _setting(value: Any) -> str:
 
 def _over_folds(figure: Any) -> tuple[str, ...]:
     spread = f"{_number(figure.mean)} ± {_number(figure.sd)}"
-    interval = f"{_number(figure.low)} to {_number(figure.high)}"
+    interval = "-" if math.isnan(figure.low) else f"{_number(figure.low)} to {_number(figure.high)}"
     return spread, _number(figure.pooled), interval, _number(figure.baseline)
 
 

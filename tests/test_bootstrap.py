@@ -23,25 +23,36 @@ def test_the_interval_is_that_of_frames_put_together_by_hand() -> None:
     rng = np.random.default_rng(0)
     labels = [rng.integers(0, 3, 40) for _ in range(5)]
     pred = [np.where(rng.random(40) < 0.5, one, rng.integers(0, 3, 40)) for one in labels]
-    times_RU = draws(5, seed=3, n_resamples=200)
     per_unit = np.array([confusion(a, b, 3) for a, b in zip(labels, pred, strict=True)])
     by_hand = []
-    for times in times_RU:
+    for times in draws(5, seed=3):
         chosen = np.repeat(np.arange(5), times)
         true, found = (np.concatenate([arrays[i] for i in chosen]) for arrays in (labels, pred))
         by_hand.append(f1_score(true, found, average=None, labels=[0, 1, 2]))
-    low, high = interval(per_unit, times_RU, f1_per_class)
+    low, high = interval(per_unit, 3, f1_per_class)
     np.testing.assert_allclose(low, np.percentile(by_hand, 2.5, axis=0))
     np.testing.assert_allclose(high, np.percentile(by_hand, 97.5, axis=0))
-    macro = interval(per_unit, times_RU, lambda frames: np.array([macro_f1(frames)]))
+    macro = interval(per_unit, 3, lambda frames: np.array([macro_f1(frames)]))
     np.testing.assert_allclose(np.ravel(macro), np.percentile(np.mean(by_hand, axis=1), [2.5, 97.5]))
 
 
 def test_a_class_that_some_resamples_lack_is_measured_on_the_others() -> None:
-    per_unit = np.array([np.diag([4, 0, 0]), [[2, 0, 0], [1, 3, 0], [0, 0, 0]]])
-    low, high = interval(per_unit, np.array([[2, 0], [1, 1], [0, 2]]), f1_per_class)
+    per_unit = np.array([np.diag([4, 0, 0])] * 5 + [[[2, 0, 0], [1, 3, 0], [0, 0, 0]]] * 3)
+    assert (draws(8, seed=0)[:, 5:].sum(1) == 0).any()
+    low, high = interval(per_unit, 0, f1_per_class)
     np.testing.assert_allclose((low[1], high[1]), (6 / 7, 6 / 7))
     assert np.isnan([low[2], high[2]]).all()
+
+
+def test_of_too_few_units_there_is_no_interval() -> None:
+    alike = np.array([[[4, 0], [2, 6]]] * 3)
+    assert np.isfinite(interval(alike, 0, f1_per_class)).all()
+    assert np.isnan(interval(alike[:2], 0, f1_per_class)).all()
+    assert np.isnan(interval(alike[:0], 0, f1_per_class)).all()
+    per_unit = np.array([np.diag([4, 0])] * 5 + [[[2, 0], [1, 3]]] * 2)  # two have the second class
+    low, high = interval(per_unit, 0, f1_per_class)
+    assert np.isfinite([low[0], high[0]]).all()
+    assert np.isnan([low[1], high[1]]).all()
 
 
 @pytest.mark.parametrize("n_units", [1, 2])

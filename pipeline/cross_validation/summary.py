@@ -78,7 +78,8 @@ class Figure:
 class Summary:
     """classes: F1 of each. segments: segment F1 by IoU. support: class -> fold -> labelled frames of it.
 
-    n_units, unit: of what the bootstrap draws. confusion (N,N): all out-of-fold frames, rows the truth.
+    n_units, unit: of what the bootstrap draws, which has labelled frames. confusion (N,N): all out-of-fold frames,
+    rows the truth.
     """
 
     classes: dict[str, Figure]
@@ -104,18 +105,21 @@ class Summary:
 
 
 def summarise(clips: Sequence[OutOfFold], groups: Mapping[str, str], seed: int) -> Summary:
-    """Scores of at least one clip of each fold. groups: recording -> what the bootstrap draws; seed: of its draws."""
+    """Scores of at least one clip of each fold. groups: recording -> what the bootstrap draws; seed: of its draws.
+
+    What has no labelled frame says nothing of a score and is not drawn: with it, intervals would be of other data.
+    """
     names = clips[0].class_names
     of_fold = {fold: Counts.of(found) for fold, found in _parted(clips, lambda clip: clip.fold)}
-    units = [Counts.of(found) for _, found in _parted(clips, lambda clip: groups[clip.recording])]
-    times_RU = bootstrap.draws(len(units), seed)
+    every = [Counts.of(found) for _, found in _parted(clips, lambda clip: groups[clip.recording])]
+    units = [unit for unit in every if unit.frames.any()]
 
     def figures(count: str, baseline: str, figure: Callable[[np.ndarray], np.ndarray]) -> list[Figure]:
         """`figure` makes one or several scores, (n,), of a count."""
         folds = {fold: figure(getattr(counts, count)) for fold, counts in of_fold.items()}
         per_unit = np.array([getattr(unit, count) for unit in units])
         pooled = figure(per_unit.sum(0))
-        low, high = bootstrap.interval(per_unit, times_RU, figure)
+        low, high = bootstrap.interval(per_unit, seed, figure)
         of_baseline = figure(np.sum([getattr(unit, baseline) for unit in units], axis=0))
         return [
             Figure(

@@ -24,7 +24,7 @@ from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.train import pretrained
 from pipeline.train.balance import balance
 from pipeline.train.data import Part
-from pipeline.train.decide import cross_fitted
+from pipeline.train.decide import cross_fitted, labelled_groups
 from pipeline.train.figures import strips_of
 from pipeline.train.metrics import Scores, TrialResult, majority_baseline, score
 from pipeline.train.run_folder import HISTORY, PICTURES, RECORD, SPLIT, write_text
@@ -47,9 +47,10 @@ class Evaluated:
     """Scores of the model and of always saying the commonest training class, on the same frames, and their clips.
 
     majority: that class. decided: scores of the model's decision layer, None without one. On the run's held-out
-    recordings, which it was fitted on, it is fitted anew for each of five parts of them, on the other four. n_known: of
-    the n_recordings so many, or others of their animals (--group-by of the training), trained the model, chose its
-    epoch or fitted its decision layer; None where no split tells.
+    recordings, which it was fitted on, it is fitted anew for each of five parts of them, on the other four; None where
+    only one of them has labels. n_known: of the n_recordings that have a labelled frame so many, or others of their
+    animals (--group-by of the training), trained the model, chose its epoch or fitted its decision layer; None where no
+    split tells.
     """
 
     model: Evaluation
@@ -94,7 +95,8 @@ def evaluate(
     settings = TrainSettings(**trained.train)
     scored = [clip for clip in clips if clip.recording in chosen]
     part = Part(scored, load_clips(scored, merge_of(trained), settings.kp_likelihood_thr))
-    if not any((labels >= 0).any() for labels in part.labels):
+    labelled = {clip.recording for clip, labels in zip(scored, part.labels, strict=True) if (labels >= 0).any()}
+    if not labelled:
         raise EvaluateError(f"{cache}: no labelled frame in the {len(chosen)} recordings to evaluate on")
     balanced = balance(trained.class_counts, settings)
     result = evaluate_clips(trained.network, part, trained.class_names, balanced, settings)
@@ -102,7 +104,7 @@ def evaluate(
     decided = _decided_trials(trained, result, scored, run / SPLIT if run and on == "val" else None)
     decided_scores = score(decided, trained.class_names) if decided else None
     majority = int(trained.class_counts.argmax())
-    known = _known(models, chosen)
+    known = _known(models, labelled)
     n_known = None if known is None else len(known)
     pictures = []
     if out:
@@ -112,7 +114,7 @@ def evaluate(
         scored_on = {"part": on, "recordings": len(chosen), "known": n_known, "models": _prints(models)}
         scored_on |= {"flips": True} if flips else {}
         pictures = _write(result, baseline, decided_scores, part, trained, run, out, scored_on)
-    return Evaluated(result, baseline, decided_scores, majority, scored, len(chosen), n_known, pictures)
+    return Evaluated(result, baseline, decided_scores, majority, scored, len(labelled), n_known, pictures)
 
 
 def scores_are_of(out: Path, models: Sequence[Path]) -> bool:
@@ -152,7 +154,7 @@ def _run_of(models: Sequence[Path]) -> Path | None:
 def _decided_trials(
     trained: Trained, result: Evaluation, clips: Sequence[Clip], fitted_on: Path | None
 ) -> list[TrialResult]:
-    """The trials with the decision layer's labels; none without one.
+    """The trials with the decision layer's labels; none without one, or where nothing would be tested.
 
     fitted_on: the split of the run, where its held-out recordings, on which the layer was fitted, are those scored.
     """
@@ -160,8 +162,11 @@ def _decided_trials(
         return []
     trials = result.evidence(clips)
     if fitted_on:
-        groups = read_split(fitted_on).groups
-        decided = cross_fitted(trials, [t.labels for t in result.trials], [groups[clip.recording] for clip in clips])
+        of_recording, labels = read_split(fitted_on).groups, [t.labels for t in result.trials]
+        groups = [of_recording[clip.recording] for clip in clips]
+        if len(labelled_groups(labels, groups)) < 2:
+            return []
+        decided = cross_fitted(trials, labels, groups)
     else:
         decided = trained.decision.labels_of(trials)
     return [dataclasses.replace(t, pred=pred) for t, pred in zip(result.trials, decided, strict=True)]

@@ -11,6 +11,8 @@ import pandas as pd
 
 import cache as clip_cache
 from cache import Place
+from cache.clip import UNLABELLED
+from pipeline.bootstrap import MIN_UNITS
 from pipeline.cross_validation.stage import SUMMARY
 from pipeline.model import checkpoint
 from pipeline.predict.evaluation import SCORES, scores_are_of
@@ -73,10 +75,10 @@ def of_cross_validation(folder: Path, page: Path, cache: Place | None) -> Report
     table = pd.read_csv(folder / FOLDS, dtype={"recording": str})
     bootstrap = summary["bootstrap"]
     how = (
-        f"Out of fold: each of the {len(scored.trials)} trials is scored once, by the model of a fold that neither "
+        f"Out of fold: each of {_counted(scored)} is scored once, by the model of a fold that neither "
         "trained on its recording nor chose its epoch by it. Figures are of all trials together; intervals are of "
-        f"{bootstrap['resamples']:,} bootstrap resamples of {bootstrap['number']} {bootstrap['of']}, and too narrow "
-        "where these are few."
+        f"{bootstrap['resamples']:,} bootstrap resamples of {bootstrap['number']} {bootstrap['of']}, too narrow "
+        f"where these are few, and missing where fewer than {MIN_UNITS} say anything of a figure."
     )
     facts = about.facts(known) | {"Folds": ", ".join(map(str, summary["folds"]))}
     if summary["not_done"]:
@@ -140,18 +142,32 @@ def _scored_of(folder: Path) -> tuple[Scored | None, str]:
     on = _json(folder / SCORES).get("scored_on", {})
     if on.get("recordings") != len({trial.recording for trial in found}):
         return None, f"The trials in {FOLDER}/ are not those that {SCORES} is of. {_AGAIN}"
-    n = f"{len(found)} trials of {len({trial.recording for trial in found})}"
+    scored = Scored(found)
+    n = _counted(scored)
     if on.get("part") == "val":
         how = (
-            f"Scores are of {n} held-out recordings, on which nothing was trained. They chose the epoch whose model "
+            f"Scores are of held-out recordings, on which nothing was trained: {n}. They chose the epoch whose model "
             "is kept, so the scores are a little too good; with few recordings they depend on which were held out."
         )
     elif on.get("part") == "test":
-        how = f"Scores are of {n} test recordings, which neither trained the model nor chose its epoch."
+        how = f"Scores are of test recordings, which neither trained the model nor chose its epoch: {n}."
     else:
-        how = f"Scores are of all {n} recordings of the cache. {_known(on.get('known'))}"
+        how = f"Scores are of all recordings of the cache: {n}. {_known(on.get('known'))}"
     how += " They are of the mean of each clip and its mirror image (--flips)." if on.get("flips") else ""
-    return Scored(found), how
+    return scored, how
+
+
+def _counted(scored: Scored) -> str:
+    """The trials that the scores are of, and how many more, without a labelled frame, say nothing of them."""
+    labelled = [trial for trial in scored.trials if (trial.labels != UNLABELLED).any()]
+    n_recordings = len({trial.recording for trial in labelled})
+    said = f"{_number_of(len(labelled), 'labelled trial')} of {_number_of(n_recordings, 'recording')}"
+    more = len(scored.trials) - len(labelled)
+    return f"{said} ({more} more without a labelled frame say nothing)" if more else said
+
+
+def _number_of(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _known(n_known: int | None) -> str:

@@ -34,10 +34,4 @@ def interval(per_animal: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]
 
     NaN in a row that fewer than MIN_UNITS animals have a transition in.
     """
-    nothing = np.full(per_animal.shape[1:], np.nan)
-    enough = (per_animal.sum(axis=2) > 0).sum(axis=0) >= bootstrap.MIN_UNITS
-    if not enough.any():
-        return nothing, nothing
-    ends = bootstrap.interval(per_animal, bootstrap.draws(len(per_animal), seed), probabilities)
-    low, high = (np.where(enough[:, None], end, np.nan) for end in ends)
-    return low, high
+    return bootstrap.interval(per_animal, seed, probabilities)

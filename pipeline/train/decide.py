@@ -70,12 +70,16 @@ def cross_fitted(
     """Labels (T,) of each trial by a decision that was fitted on the trials of other groups (animals) alone.
 
     What `fit_decision` gains for new recordings is told by these. Groups are dealt out in turn to at most `parts`
-    parts; with a single group nothing can be fitted, and the arg-max is given.
+    parts, those with labelled frames first, so that there is something to fit on for every part; with a single such
+    group there is not, and the arg-max is given.
     """
-    names = sorted(set(groups))
-    part_of = {name: i % min(parts, len(names)) for i, name in enumerate(names)}
+    labelled = labelled_groups(labels, groups)
     decided: list[np.ndarray] = [trial.log_p_TN.argmax(-1) for trial in trials]
-    for part in sorted(set(part_of.values())) if len(names) > 1 else []:
+    if len(labelled) < 2:
+        return decided
+    names = [*labelled, *sorted(set(groups) - set(labelled))]
+    part_of = {name: i % min(parts, len(labelled)) for i, name in enumerate(names)}
+    for part in sorted(set(part_of.values())):
         inside = [i for i, group in enumerate(groups) if part_of[group] == part]
         outside = [i for i, group in enumerate(groups) if part_of[group] != part]
         decision = fit_decision([trials[i] for i in outside], [labels[i] for i in outside])
@@ -84,11 +88,17 @@ def cross_fitted(
     return decided
 
 
+def labelled_groups(labels: Sequence[np.ndarray], groups: Sequence[str]) -> list[str]:
+    """The groups, sorted, of which a trial has a labelled frame. labels: (T,) of each trial; groups: of each trial."""
+    return sorted({group for labels_T, group in zip(labels, groups, strict=True) if (labels_T != UNLABELLED).any()})
+
+
 def decide_run(settings: TrainSettings, data: TrainingData, model: Path, say: Callable[[str], None]) -> None:
     """Puts a decision layer into a run's checkpoint, fitted on its held-out recordings; or none, and says why."""
-    if len({data.split.groups[clip.recording] for clip in data.val.clips}) < 2 or not settings.decision:
+    groups = [data.split.groups[clip.recording] for clip in data.val.clips]
+    if len(labelled_groups(data.val.labels, groups)) < 2 or not settings.decision:
         if settings.decision:
-            say("[info] no decision layer: it is fitted on two or more held-out recordings or animals")
+            say("[info] no decision layer: it is fitted on two or more labelled held-out recordings or animals")
         checkpoint.save(model, checkpoint.load(model) | {"decision": None})
         return
     best = load_trained(model, pick_device(settings.device))

@@ -58,7 +58,8 @@ class Scores:
 
     f1_per_class, segment_f1_per_class (IoU 0.3) and support (labelled frames) are by class name, segment_f1 by IoU.
     confusion (N,N): frames, rows the truth. keypoint_mae_norm is of coordinates normalised by the original width and
-    height, keypoint_mae_px in pixels of the original video.
+    height, keypoint_mae_px in pixels of the original video. n_labelled: of the n_trials those with a labelled frame,
+    which alone say anything of behaviours.
     """
 
     class_names: tuple[str, ...]
@@ -71,6 +72,7 @@ class Scores:
     confusion: np.ndarray
     support: dict[str, int]
     n_trials: int
+    n_labelled: int
 
     def as_dict(self) -> dict[str, Any]:
         """The same in plain values, as JSON has them: NaN becomes None, an IoU a string."""
@@ -95,6 +97,7 @@ def score(trials: Sequence[TrialResult], class_names: Sequence[str]) -> Scores:
         confusion=frames,
         support=_by_name(class_names, frames.sum(1)),
         n_trials=len(trials),
+        n_labelled=sum(bool((trial.labels != UNLABELLED).any()) for trial in trials),
     )
 
 

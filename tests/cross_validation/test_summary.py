@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -83,6 +84,32 @@ def test_the_bootstrap_draws_animals_where_there_are_any() -> None:
     assert (animals.unit, animals.n_units) == ("groups", 3)
     assert alone.macro.pooled == animals.macro.pooled
     assert (alone.macro.low, alone.macro.high) != (animals.macro.low, animals.macro.high)
+
+
+def unlabelled(clips: list[OutOfFold]) -> list[OutOfFold]:
+    return [dataclasses.replace(clip, labels=np.full_like(clip.labels, -1)) for clip in clips]
+
+
+def test_recordings_without_labels_are_not_drawn() -> None:
+    clips = clips_of()
+    more = [dataclasses.replace(clip, recording=f"u{i}") for i, clip in enumerate(unlabelled(clips))]
+    groups = {name: name for name in [*(f"r{i}" for i in range(6)), *(clip.recording for clip in more)]}
+    alone, all_of_them = summarise(clips, groups, seed=0), summarise([*clips, *more], groups, seed=0)
+    assert all_of_them.n_units == 6
+    assert all_of_them.as_dict() == alone.as_dict()
+
+
+def test_no_interval_of_fewer_than_three_recordings() -> None:
+    clips = clips_of()
+    groups = {f"r{i}": f"r{i}" for i in range(6)}
+    few = summarise([clip for clip in clips if clip.recording in ("r0", "r5")], groups, seed=0)
+    assert few.macro.pooled > 0
+    assert np.isnan([few.macro.low, few.macro.high, few.segments[0.3].low, few.classes["rest"].high]).all()
+    # Only two of the others have anything of lick.
+    some = summarise([clip for clip in clips if clip.fold in (1, 2)], groups, seed=0)
+    assert np.isfinite([some.macro.low, some.segments[0.3].low, some.classes["rest"].low]).all()
+    assert some.classes["lick"].pooled > 0
+    assert np.isnan([some.classes["lick"].low, some.classes["lick"].high]).all()
 
 
 def test_a_row_per_fold() -> None:

@@ -13,7 +13,7 @@ import torch
 import cache as clip_cache
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import CheckpointError
-from pipeline.model.decision import Decision
+from pipeline.model.decision import Decision, undecided
 from pipeline.model.ensemble import _mean_decision
 from pipeline.model.trained import load_trained
 from pipeline.predict.evaluation import EvaluateError, evaluate, scores_are_of
@@ -23,6 +23,7 @@ from pipeline.report.stage import make
 from pipeline.train import stage
 from pipeline.train.folds import FOLDS
 from pipeline.train.run_folder import BEST, DECISION, RECORD
+from pipeline.train.split import Split, save_split
 from tests_support import small_clip, write_recording
 
 
@@ -178,6 +179,30 @@ def test_recordings_that_the_model_knows_are_counted(runs: list[Path], small_cac
     del content["seen"]  # as checkpoints were before
     checkpoint.save(tmp_path / "alone.pt", content)
     assert evaluate([tmp_path / "alone.pt"], cache=small_cache, on="all").n_known is None
+
+
+def test_recordings_without_labels_are_neither_scored_nor_counted(quick, tmp_path: Path) -> None:
+    with clip_cache.create(tmp_path / "cache") as cache:
+        for i in range(5):
+            clips = [small_clip(10 * i + trial) for trial in range(2)]
+            if i in (1, 2):
+                clips = [clip | {"labels": np.full_like(clip["labels"], -1)} for clip in clips]
+            write_recording(cache, f"m{i}", clips, frames=False)
+    split = Split(("m3", "m4"), ("m0", "m1", "m2"), {f"m{i}": f"m{i}" for i in range(5)})
+    save_split(split, tmp_path / "split.csv")
+    said: list[str] = []
+    settings = quick(encoder="none", split_file=str(tmp_path / "split.csv"))
+    run = stage.train(settings, cache=tmp_path / "cache", out=tmp_path / "run", say=said.append).best.parent
+    assert any("two or more labelled held-out recordings" in line for line in said)
+    on_val = evaluate([run], cache=tmp_path / "cache", out=run)
+    assert (on_val.n_recordings, on_val.model.scores.n_labelled, on_val.model.scores.n_trials) == (1, 2, 6)
+    assert "2 labelled trials of 1 recording (4 more without" in make(run).read_text()
+    on_all = evaluate([run], cache=tmp_path / "cache", on="all")
+    assert (on_all.n_recordings, on_all.n_known) == (3, 3)
+    # A layer of a model from before this was minded was fitted on one recording: nothing tests it.
+    content = checkpoint.load(run / BEST)
+    checkpoint.save(run / BEST, content | {"decision": undecided(len(content["class_names"])).as_dict()})
+    assert evaluate([run], cache=tmp_path / "cache").decided is None
 
 
 def test_the_decision_setting_trains_nothing_anew(quick, small_cache: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.model.decision import Evidence, evidence, undecided
-from pipeline.train.decide import PIECE, _pieces_of, cross_fitted, fit_decision
+from pipeline.train.decide import PIECE, _pieces_of, cross_fitted, fit_decision, labelled_groups
 from pipeline.train.metrics import confusion, macro_f1, segment_f1
 
 
@@ -69,6 +69,18 @@ def test_of_a_single_group_it_is_the_arg_max() -> None:
     pairs = [trial(i) for i in range(2)]
     said = cross_fitted([t for t, _ in pairs], [labels for _, labels in pairs], ["a", "a"])
     for ids, (spoken, _) in zip(said, pairs, strict=True):
+        np.testing.assert_array_equal(ids, spoken.log_p_TN.argmax(1))
+
+
+def test_groups_without_labels_do_not_count() -> None:
+    pairs = [trial(i) for i in range(6)]
+    trials, labels = [t for t, _ in pairs], [ids if i < 4 else np.full(300, -1) for i, (_, ids) in enumerate(pairs)]
+    assert labelled_groups(labels, list("bbaacc")) == ["a", "b"]
+    said = cross_fitted(trials, labels, list("bbaacc"))
+    for one, other in zip(said[:4], cross_fitted(trials[:4], labels[:4], list("bbaa")), strict=True):
+        np.testing.assert_array_equal(one, other)
+    alone = cross_fitted(trials, labels, list("aaaabb"))  # all labels are of one group: nothing to fit on for it
+    for ids, spoken in zip(alone, trials, strict=True):
         np.testing.assert_array_equal(ids, spoken.log_p_TN.argmax(1))
 
 

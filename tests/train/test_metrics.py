@@ -307,6 +307,7 @@ def test_scores_put_the_figures_together(trials):
         assert found == pytest.approx(segment_f1(labels, pred, iou), nan_ok=True)
     assert sum(scores.support.values()) == sum((t >= 0).sum() for t in labels)
     assert (scores.keypoint_mae_norm, scores.keypoint_mae_px, scores.n_trials) == (0, 0, len(labels))
+    assert scores.n_labelled == sum((t >= 0).any() for t in labels)
 
 
 def test_scores_as_plain_values():
