@@ -68,6 +68,11 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
         for attribute, what in ALIKE.items():
             if getattr(model, attribute) != getattr(first, attribute):
                 raise CheckpointError(f"{name}: has other {what} than {names[0]}; such models cannot predict together")
+        if not np.array_equal(model.merge_lookup, first.merge_lookup):
+            raise CheckpointError(
+                f"{name}: was trained with another --merge than {names[0]}, so that classes of one name are not the "
+                "same behaviour; such models cannot predict together"
+            )
         other = [what for what in CACHED if model.preprocess.get(what) != first.preprocess.get(what)]
         if other:
             raise CheckpointError(f"{name}: its cache was made with another {', '.join(other)} than that of {names[0]}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from cache import Place
 from pipeline.cross_validation.out_of_fold import FOLDER as OUT_OF_FOLD
 from pipeline.predict.exports import TABLES
+from pipeline.predict.records import PredictFolder
 from pipeline.setting_texts import SettingsError
 from pipeline.tables.predicted import from_predictions
 from pipeline.tables.sources import Source, SourceError, from_cache, with_truth
@@ -18,8 +19,8 @@ def open_source(
     """Labels of all trials; those of people beside them, where `cache` has any.
 
     source: a folder of predictions or of a cross-validation; None: the labels in `cache`, merged by `merge`. decide: of
-    a cross-validation, with its decision layer. leave_out_bad: as in `from_predictions`. Raises CacheError,
-    SourceError, SettingsError.
+    a cross-validation, with its decision layer. leave_out_bad: as in `from_predictions`. With predictions, people's
+    classes are merged as in the model's training, where `merge` is auto. Raises CacheError, SourceError, SettingsError.
     """
     if source is None:
         if cache is None:
@@ -40,4 +41,13 @@ def open_source(
             "cross-validate`); for people's labels give --cache alone"
         )
     predicted = from_predictions(source, leave_out_bad=leave_out_bad)
-    return with_truth(predicted, cache, merge) if cache else predicted
+    return with_truth(predicted, cache, merge, _merge_of_training(source)) if cache else predicted
+
+
+def _merge_of_training(predictions: Path) -> str | None:
+    """The --merge that the model of these predictions was trained with; None where nothing tells."""
+    try:
+        merge = PredictFolder(predictions).about()["settings"]["train"]["merge"]
+    except (KeyError, TypeError):
+        return None
+    return merge if isinstance(merge, str) else None

@@ -15,6 +15,7 @@ import numpy as np
 import cache as clip_cache
 from cache import UNLABELLED, Clip, Place
 from pipeline.preprocess.discovery import VIDEO_SUFFIXES
+from pipeline.setting_texts import SettingsError
 from pipeline.train.labels import Merge, make_merge
 
 UNKNOWN_RATE = "no video tells its frame rate; --fps gives one to all such recordings"
@@ -84,16 +85,18 @@ def from_cache(folder: Place, merge: str) -> Source:
     return Source(merged.names, tuple(trials), "people's labels", (), tuple(left_out))
 
 
-def with_truth(source: Source, folder: Place, merge: str) -> Source:
+def with_truth(source: Source, folder: Place, merge: str, trained: str | None = None) -> Source:
     """People's labels of the same trials, from a cache, where it has any; stimuli too where the source knows none.
 
-    Raises SourceError where classes, or the frames that trials begin at, differ.
+    trained: the --merge of the model's training, where it is known; it is used where `merge` is auto. Raises
+    SourceError where classes differ, or are merged otherwise than the model's were.
     """
     clips = clip_cache.open(folder)
-    merged = make_merge(clips.class_names, merge)
+    merged = _merged_for(clips.class_names, merge, trained, folder)
     if merged.names != source.class_names:
+        used = trained if merge == "auto" and trained else merge
         raise SourceError(
-            f"{folder}: its classes, merged by --merge {merge}, are {', '.join(merged.names)}; the predictions' are "
+            f"{folder}: its classes, merged by --merge {used}, are {', '.join(merged.names)}; the predictions' are "
             f"{', '.join(source.class_names)}: give --merge as in train"
         )
     by_name = {(clip.recording, clip.trial): clip for clip in clips}
@@ -102,6 +105,26 @@ def with_truth(source: Source, folder: Place, merge: str) -> Source:
     note = f"{n_with} of {len(trials)} trials are labelled by people in {folder}"
     warning = "; if the model was trained on them, its errors here are too small: cross-validate" if n_with else ""
     return dataclasses.replace(source, trials=trials, notes=(*source.notes, note + warning))
+
+
+def _merged_for(class_names: Sequence[str], merge: str, trained: str | None, folder: Place) -> Merge:
+    """People's classes as the model that made the predictions learned them.
+
+    Equal names are not enough: of rest, paw_withdraw and flinch two are left whichever of the two takes the flinches.
+    """
+    if merge == "auto":
+        return make_merge(class_names, trained or merge)
+    asked = make_merge(class_names, merge)
+    try:
+        as_trained = make_merge(class_names, trained or merge)
+    except SettingsError:  # names classes that are not among these: what was asked for is all that there is
+        return asked
+    if not asked.is_like(as_trained):
+        raise SourceError(
+            f"--merge {merge}: the model of these predictions was trained with --merge {trained}, so that the classes "
+            f"of {folder} would not be what it learned; leave --merge out"
+        )
+    return asked
 
 
 def _beside(trial: Trial, clip: Clip | None, merged: Merge) -> Trial:

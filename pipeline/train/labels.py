@@ -19,6 +19,10 @@ class Merge:
     names: tuple[str, ...]
     lookup: np.ndarray
 
+    def is_like(self, other: Merge) -> bool:
+        """Whether the same classes are left, each of the same original ones."""
+        return self.names == other.names and bool(np.array_equal(self.lookup, other.lookup))
+
     def apply(self, labels: np.ndarray) -> np.ndarray:
         """Original ids (T,) -> ids in names, int64; -1 (unlabelled) stays -1."""
         labels = np.asarray(labels)

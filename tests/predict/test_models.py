@@ -86,6 +86,15 @@ def test_models_of_other_classes_do_not_predict_together(runs: list[Path], tmp_p
         load_models([runs[0], tmp_path / "other.pt"])
 
 
+def test_models_that_merge_classes_otherwise_do_not_predict_together(runs: list[Path], tmp_path: Path) -> None:
+    """Their merged classes have the same names."""
+    content = checkpoint.load(runs[1] / BEST)
+    content["merge_lookup"] = [(i + 1) % len(content["class_names"]) for i in content["merge_lookup"]]
+    checkpoint.save(tmp_path / "other.pt", content)
+    with pytest.raises(CheckpointError, match="another --merge than"):
+        load_models([runs[0], tmp_path / "other.pt"])
+
+
 def test_the_decision_is_kept_in_the_checkpoint_and_told_beside_the_arg_max(
     runs: list[Path], small_cache: Path, tmp_path: Path
 ) -> None:
