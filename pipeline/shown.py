@@ -31,6 +31,7 @@ def show_report(report: Any, cache: Place, seconds: float) -> None:
     if n_fresh > SHOWN_FRESH:
         say(f"{n_fresh} recordings are as they were")
     show_skipped(report.skipped)
+    _show_warnings(report.warnings)
     n_all, used = len(report.recordings), sum(row.trials for row in report.recordings)
     say(f"{n_all} recordings, {used} trials used, {len(report.skipped)} skipped, {seconds:.1f} s: {cache}")
 
@@ -50,6 +51,11 @@ def show_predicted(done: Any) -> None:
     say(f"{says}; {done.n_trials} trials, {done.n_bouts} bouts: {done.out}")
     for picture in done.pictures:
         say(f"Picture: {picture}")
+
+
+def _show_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        say(f"[warning] {warning}")
 
 
 def show_skipped(skipped: Sequence[Any]) -> None:
@@ -85,6 +91,7 @@ def show_checked(checked: Any) -> None:
             for r in checked.remarks
         ]
         table("\nTo look at", ("recording", "trial", "verdict", "reason", "what to do"), rows, right=("trial",))
+    _show_warnings(checked.warnings)
     n = {verdict: int((trials["verdict"] == verdict).sum()) for verdict in ("ok", "warning", "skipped")}
     faults = sum(remark.fault for remark in checked.remarks)
     say(f"{n['ok']} ok, {n['warning']} with a warning, {n['skipped']} skipped; {faults} faults")

@@ -71,11 +71,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Checked:
-    """Rows and remarks by recording and trial; lags: of each recording with a video and a table that fits it."""
+    """Rows and remarks by recording and trial; lags: of each recording with a video and a table that fits it.
+
+    warnings: what is to be said of all recordings together.
+    """
 
     rows: tuple[Row, ...]
     remarks: tuple[Remark, ...]
     lags: dict[str, LagEstimate]
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -109,7 +113,8 @@ def check(
         rows += _rows(look)
     rows.sort(key=lambda row: (row.recording, row.trial or 0))
     remarks.sort(key=lambda remark: (remark.recording, remark.trial or 0))
-    return Checked(tuple(rows), tuple(remarks), {look.files.name: look.lag for look in looks if look.lag})
+    lags = {look.files.name: look.lag for look in looks if look.lag}
+    return Checked(tuple(rows), tuple(remarks), lags, found.warnings)
 
 
 def lag_warning(estimate: LagEstimate, lag_set: int) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.preprocess.annotation_formats import EVENTS, Header, format_of, header_of, recordings_named_in
+from pipeline.preprocess.folder_warnings import mixtures, unread_subfolders
 from pipeline.preprocess.table_names import (
+    ANNOTATION_PREFIX,
     LABELLED_COPY,
     TABLE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -27,7 +29,6 @@ from pipeline.preprocess_settings import PreprocessSettings
 
 ANNOTATION_SUFFIXES = (".csv", ".tsv", ".txt")
 _NOT_TEXT = (".xlsx", ".xls", ".ods", ".numbers", ".gz", ".zip")  # what annotations may be kept in, and cannot be read
-ANNOTATION_PREFIX = "prediction_"
 # What DeepEthogram and the Caltech Behavior Annotator put after the recording's name.
 _ENDINGS = ("_labels", "_annot")
 _NO_HEADER = (
@@ -74,8 +75,11 @@ class RecordingFiles:
 
 @dataclass(frozen=True)
 class Discovery:
+    """warnings: what is to be said of all of it together."""
+
     recordings: tuple[RecordingFiles, ...]
     skipped: tuple[Skip, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def discover(
@@ -121,7 +125,8 @@ def discover(
         used = {path for folder in named for stem in stems for path in folder.get(stem, [])}
         skipped += _unused_tables([path for folder in tables for path in folder if path not in used], fault_of)
     skipped.sort(key=lambda skip: skip.place)
-    return Discovery(tuple(recordings), tuple(skipped))
+    warnings = mixtures({files.name: files.dlc for files in recordings}) + unread_subfolders((videos, annotations, dlc))
+    return Discovery(tuple(recordings), tuple(skipped), warnings)
 
 
 def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) -> list[Path]:

@@ -55,10 +55,11 @@ class RecordingReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What the stage did, by recording, and all that it left out, with reasons."""
+    """What the stage did, by recording, all that it left out, with reasons, and what is to be said of all together."""
 
     recordings: tuple[RecordingReport, ...]
     skipped: tuple[Skip, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def n_bad(self) -> int:
@@ -257,7 +258,8 @@ class _Run:
     def report(self) -> Report:
         """By recording, then trial."""
         skipped = sorted(self.skipped, key=lambda skip: skip.place)
-        return Report(tuple(self.reports[name] for name in sorted(self.reports)), tuple(skipped))
+        reports = tuple(self.reports[name] for name in sorted(self.reports))
+        return Report(reports, tuple(skipped), self.found.warnings)
 
     def _forget(self, name: str) -> None:
         self.writer.remove(name)

@@ -14,9 +14,10 @@ from pipeline.preprocess_settings import PreprocessSettings
 HeaderFault = Callable[[Path], ValueError | None]
 
 TABLE_SUFFIXES = (".csv", ".h5", ".slp", ".nwb")
+ANNOTATION_PREFIX = "prediction_"
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 LABELLED_COPY = re.compile(r"(DLC|DeepCut)_.*_labell?ed$")
-_NETWORK = re.compile(r"(?<=.)(DLC|DeepCut)_")
+NETWORK = re.compile(r"(?<=.)(DLC|DeepCut)_")
 _FILTERED = re.compile(r"_filtered$")
 # What SLEAP puts around a video's name: labels.v001.000_mouse1.analysis.h5, mouse1.mp4.predictions.slp
 _EXPORTED = re.compile(r"(\.(predictions|analysis))+$")
@@ -43,12 +44,12 @@ def header_fault(path: Path) -> ValueError | None:
 
 def is_table(path: Path, fault_of: HeaderFault) -> bool:
     """Whether the file is meant as a DLC table: by its name, or by its header."""
-    return bool(_NETWORK.search(path.stem)) or fault_of(path) is None
+    return bool(NETWORK.search(path.stem)) or fault_of(path) is None
 
 
 def stem_of_table(path: Path) -> str:
     """The recording's name in a table's, where no video says which."""
-    network = _NETWORK.search(path.stem)
+    network = NETWORK.search(path.stem)
     return path.stem[: network.start()] if network else min(_plain_stems(path), key=len)
 
 
@@ -60,7 +61,7 @@ def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, li
     known = set(stems)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in tables:
-        of_networks = (path.stem[: network.start()] for network in _NETWORK.finditer(path.stem))
+        of_networks = (path.stem[: network.start()] for network in NETWORK.finditer(path.stem))
         if fitting := known & {*_plain_stems(path), *of_networks}:
             by_stem[max(fitting, key=len)].append(path)
     return dict(by_stem)
@@ -78,6 +79,17 @@ def _plain_stems(path: Path) -> set[str]:
 def _beyond(path: Path, stem: str) -> str:
     """What a table's name says more than the recording's."""
     return path.name[len(stem) :] if path.name.startswith(stem) else path.name
+
+
+def is_filtered(path: Path) -> bool:
+    """Whether DLC's filter has smoothed it, as its name tells."""
+    return bool(_FILTERED.search(path.stem))
+
+
+def network_in(path: Path, stem: str) -> str:
+    """The network that a table's name tells after its recording's (DLC_resnet50_pawMay7shuffle1_500000), or nothing."""
+    beyond = _FILTERED.sub("", path.stem.removeprefix(stem)) if path.stem.startswith(stem) else ""
+    return beyond if beyond.startswith(("DLC_", "DeepCut_")) else ""
 
 
 def _network_of(path: Path) -> tuple[str, str]:
@@ -124,5 +136,4 @@ def choose_table(
 
 
 def _preference(path: Path, prefer_filtered: bool) -> tuple[bool, bool]:
-    filtered = bool(_FILTERED.search(path.stem))
-    return filtered != prefer_filtered, path.suffix.lower() != ".csv"
+    return is_filtered(path) != prefer_filtered, path.suffix.lower() != ".csv"

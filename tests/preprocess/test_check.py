@@ -160,3 +160,16 @@ def test_the_command_shows_all_and_writes_the_table(faulty, tmp_path: Path) -> N
     assert rows["good", "2"]["reason"].startswith("after the last whole trial")
     assert "aloneDLC_" in rows["alone", ""]["reason"]
     assert rows["alone", ""]["what_to_do"].startswith("run DLC on the video")
+
+
+def test_check_and_preprocess_say_that_networks_are_mixed(lab, tmp_path: Path) -> None:
+    settings = ["--img-size", 64, "--trial-frames", 80, "--min-frames", 60, "--crops", "70=10"]
+    for name in ("a", "b"):
+        lab.video(f"{name}.mp4", 80)
+        lab.dlc(name, 80, suffix=f"DLC_net_{name}")
+        lab.annotation(f"{name}.mp4_1", [0] * 80)
+    folders = ["--videos", lab.folder, "--annotations", lab.folder]
+    for command in (["check", "--quick"], ["preprocess", "--cache", tmp_path / "cache"]):
+        done = called(*command, *folders, *settings)
+        assert done.returncode == 0, done.stderr
+        assert "[warning] keypoints are of several networks: DLC_net_a (1 recording: a); DLC_net_b" in done.stdout

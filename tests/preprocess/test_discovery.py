@@ -333,3 +333,34 @@ def test_nothing_to_do_is_an_error(find, folders: dict[str, list[str] | None], m
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DiscoveryError, match="nowhere: no such folder"):
         discover(tmp_path / "nowhere", None, None, PreprocessSettings())
+
+
+def test_tables_of_several_networks_are_said(find) -> None:
+    """Each network errs in its own way; a recording alone does not show it."""
+    net, other = "DLC_resnet50_pawMay7shuffle1_500000", "DLC_resnet50_pawJun1shuffle2_500000"
+    videos = ["a.mp4", f"a{net}.csv", "b.mp4", f"b{net}.h5", "c.mp4", f"c{other}.csv", "d.mp4", "d.csv"]
+    (warning,) = find(videos).warnings
+    assert f"several networks: {net} (2 recordings: a, b); {other} (1 recording: c)." in warning
+    found = find(videos, dlc_scorer="May7")
+    assert found.warnings == ()
+    assert "c" in reasons(found)
+
+
+def test_filtered_tables_among_others_are_said(find) -> None:
+    videos = ["a.mp4", "aDLC_n.csv", "b.mp4", "bDLC_n_filtered.csv", "c.mp4", "cDLC_n.csv", "cDLC_n_filtered.csv"]
+    (warning,) = find(videos).warnings
+    assert "not (2 recordings: a, c); filtered by DLC (_filtered) (1 recording: b)" in warning
+    (warning,) = find(videos, prefer_filtered=True).warnings
+    assert "filtered by DLC (_filtered) (2 recordings: b, c); not (1 recording: a)" in warning
+
+
+def test_what_lies_in_subfolders_is_said(find, tmp_path: Path) -> None:
+    videos = ["a.mp4", "aDLC_n.csv"]
+    for name in ("day2/b.mp4", "day2/bDLC_n.csv", "day1/prediction_a.mp4_1.csv", "plots/a.png", "out/trials.csv"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (warning,) = find(videos).warnings
+    assert "videos: 3 files in its subfolders are not read (day1, day2); " in warning
+    given = discover(tmp_path / "videos", tmp_path / "videos" / "day1", None, PreprocessSettings())
+    (warning,) = given.warnings  # what is given is read
+    assert "2 files in its subfolders are not read (day2)" in warning
