@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from pipeline.preprocess.annotations import AnnotationError, whole_number
 from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.spans import Span
+from pipeline.preprocess.table_names import composed
 
 _MEDIA = ("media file name", "media file path", "media file", "media file(s)", "player #1")
 _NOTHING = ("", "na", "nan", "none")
@@ -195,8 +196,8 @@ class _Cells:
 
     @property
     def media(self) -> str:
-        """The file's name without folder and extension."""
-        return PurePath(re.split(r"[/\\]", self.text(*_MEDIA))[-1]).stem
+        """The file's name without folder and extension, composed as recordings' are."""
+        return composed(PurePath(re.split(r"[/\\]", self.text(*_MEDIA))[-1]).stem)
 
     def moment(self, time: str, image: str) -> Moment:
         index = self.text(image)

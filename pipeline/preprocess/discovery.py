@@ -19,6 +19,7 @@ from pipeline.preprocess.table_names import (
     HeaderFault,
     UnpairedError,
     choose_table,
+    composed,
     header_fault,
     is_table,
     stem_of_table,
@@ -148,7 +149,7 @@ def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) 
         path = folder / entry.name
         if reason := _unusable(entry):
             # A table or an annotation is not a recording: it is named as a file.
-            name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+            name = composed(path.stem) if path.suffix.lower() in VIDEO_SUFFIXES else path.name
             skipped.append(Skip(_printable(name), None, f"{_printable(path.name)} {reason}", passing=True))
         else:
             files.append(path)
@@ -185,7 +186,7 @@ def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            by_stem[path.stem].append(path)
+            by_stem[composed(path.stem)].append(path)
     return dict(by_stem)
 
 
@@ -316,8 +317,8 @@ def _annotated_names(videos: dict[str, list[Path]], stems: Sequence[str]) -> dic
 
 
 def _fold(name: str) -> str:
-    """The name with a video's extension in lower case: `a.MP4` and `a.mp4` mean one video."""
-    suffix = _suffix(name)
+    """The name, composed, with a video's extension in lower case: `a.MP4` and `a.mp4` mean one video."""
+    name, suffix = composed(name), _suffix(name)
     return name[: -len(suffix)] + suffix if suffix in VIDEO_SUFFIXES else name
 
 

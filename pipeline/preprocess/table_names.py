@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ _FILTERED = re.compile(r"_filtered$")
 _EXPORTED = re.compile(r"(\.(predictions|analysis))+$")
 _PROJECT = re.compile(r"^.+\.[0-9]{3}_(?=.)")
 _VIDEO = re.compile(rf"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
+
+
+def composed(name: str) -> str:
+    """The name with each umlaut or accent as one character: macOS writes `u` and two dots where others write `ü`."""
+    return unicodedata.normalize("NFC", name)
 
 
 class UnpairedError(ValueError):
@@ -49,8 +55,9 @@ def is_table(path: Path, fault_of: HeaderFault) -> bool:
 
 def stem_of_table(path: Path) -> str:
     """The recording's name in a table's, where no video says which."""
-    network = NETWORK.search(path.stem)
-    return path.stem[: network.start()] if network else min(_plain_stems(path), key=len)
+    stem = composed(path.stem)
+    network = NETWORK.search(stem)
+    return stem[: network.start()] if network else min(_plain_stems(stem, path.suffix), key=len)
 
 
 def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, list[Path]]:
@@ -61,16 +68,17 @@ def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, li
     known = set(stems)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in tables:
-        of_networks = (path.stem[: network.start()] for network in NETWORK.finditer(path.stem))
-        if fitting := known & {*_plain_stems(path), *of_networks}:
+        stem = composed(path.stem)
+        of_networks = (stem[: network.start()] for network in NETWORK.finditer(stem))
+        if fitting := known & {*_plain_stems(stem, path.suffix), *of_networks}:
             by_stem[max(fitting, key=len)].append(path)
     return dict(by_stem)
 
 
-def _plain_stems(path: Path) -> set[str]:
+def _plain_stems(stem: str, suffix: str) -> set[str]:
     """The name without its suffix, and of other files than .csv without what SLEAP puts around a video's name."""
-    stems = {path.stem}
-    if path.suffix.lower() != ".csv":
+    stems = {stem}
+    if suffix.lower() != ".csv":
         for around in (_EXPORTED, _PROJECT, _VIDEO):
             stems |= {around.sub("", stem) for stem in stems}
     return stems
@@ -78,7 +86,8 @@ def _plain_stems(path: Path) -> set[str]:
 
 def _beyond(path: Path, stem: str) -> str:
     """What a table's name says more than the recording's."""
-    return path.name[len(stem) :] if path.name.startswith(stem) else path.name
+    name = composed(path.name)
+    return name[len(stem) :] if name.startswith(stem) else name
 
 
 def is_filtered(path: Path) -> bool:
@@ -88,14 +97,14 @@ def is_filtered(path: Path) -> bool:
 
 def network_in(path: Path, stem: str) -> str:
     """The network that a table's name tells after its recording's (DLC_resnet50_pawMay7shuffle1_500000), or nothing."""
-    beyond = _FILTERED.sub("", path.stem.removeprefix(stem)) if path.stem.startswith(stem) else ""
+    beyond = _FILTERED.sub("", composed(path.stem).removeprefix(stem))
     return beyond if beyond.startswith(("DLC_", "DeepCut_")) else ""
 
 
 def _network_of(path: Path) -> tuple[str, str]:
     """Equal for files of the same predictions: filtered or not, as .csv or .h5."""
     suffix = path.suffix.lower()
-    return _FILTERED.sub("", path.stem), suffix if suffix in (".slp", ".nwb") else ""
+    return _FILTERED.sub("", composed(path.stem)), suffix if suffix in (".slp", ".nwb") else ""
 
 
 def choose_table(

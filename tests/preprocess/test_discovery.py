@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -364,3 +365,15 @@ def test_what_lies_in_subfolders_is_said(find, tmp_path: Path) -> None:
     given = discover(tmp_path / "videos", tmp_path / "videos" / "day1", None, PreprocessSettings())
     (warning,) = given.warnings  # what is given is read
     assert "2 files in its subfolders are not read (day2)" in warning
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_umlaut_is_the_same_however_a_computer_writes_it(find, form: str) -> None:
+    """macOS takes it apart, others do not; what passed through both has one video in two spellings."""
+    video, table, annotation = (unicodedata.normalize(one, "Mäuse_1") for one in (form, "NFC", "NFD"))
+    found = find([f"{video}.mp4", f"{table}DLC_n.csv"], [f"prediction_{annotation}.mp4_2.csv"])
+    (recording,) = found.recordings
+    assert recording.name == "M\u00e4use_1"
+    assert recording.dlc.name == f"{table}DLC_n.csv"
+    assert [trial for trial, _ in recording.annotations] == [2]
+    assert found.skipped == ()
