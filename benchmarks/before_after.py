@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "recommended but pose alone and graph alone": POSE_ALONE | {"pose-features": "graph"},
     "recommended but pose alone and motion alone": POSE_ALONE | {"pose-features": "motion"},
     "recommended but pose alone and no boost": POSE_ALONE | {"rare-boost-cap": 1},
+    "recommended but pose alone and since the stimulus": POSE_ALONE | {"time-input": "stimulus"},
     "recommended but pose alone and windowed": POSE_ALONE | {"pose-windows": "15,61,241"},
     "recommended but video alone": RECOMMENDED | {"view": "full", "pose-features": "none"},
     "recommended and windowed": RECOMMENDED | {"pose-windows": "15,61,241"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
@@ -77,6 +78,10 @@ class Clip:
     def with_frames(self, frames: FrameSource) -> Clip:
         """The same clip, whose frames come from elsewhere: from memory, for example."""
         return Clip(self._recording, self._rows, frames)
+
+    def with_stimulus(self, stim_frame: int | None) -> Clip:
+        """The same clip, whose stimulus was in this frame of the trial, whatever its annotation says."""
+        return Clip(self._recording, replace(self._rows, stim_frame=stim_frame), self._frames)
 
     def __len__(self) -> int:
         return self.n_frames

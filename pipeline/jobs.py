@@ -260,6 +260,7 @@ def predict(
     prefer_filtered: bool | None,
     decide: bool,
     flips: bool = False,
+    stimulus: Path | None = None,
     force: bool,
 ) -> int:
     """`pipeline predict`: a table per trial, bouts, a summary and ethograms."""
@@ -278,6 +279,7 @@ def predict(
             prefer_filtered=prefer_filtered,
             decide=decide,
             flips=flips,
+            stimulus=stimulus,
             force=force,
             cluster=how.cluster,
             stall_s=how.stall_s,

@@ -23,6 +23,9 @@ SourceArgument = Annotated[
     Folder,
     typer.Argument(help="folder of `pipeline predict` or of a cross-validation; none: people's labels in --cache"),
 ]
+StimulusOption = Annotated[
+    Folder, typer.Option("--stimulus", help="table recording,trial,stim_frame (from the trial's start, 0)")
+]
 MergeOption = Annotated[str, typer.Option("--merge", help="how people's classes are merged, as in train")]
 DecideFoldsOption = Annotated[
     bool, typer.Option("--decision/--no-decision", help="of a cross-validation: by decision layer or arg-max")

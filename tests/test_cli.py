@@ -95,6 +95,7 @@ def flags_of(command: str) -> set[str]:
                 "--help",
                 "--decision",
                 "--flips",
+                "--stimulus",
             }
             | {"--workers", "--scheduler", "--stall-timeout", "--force"},
         ),

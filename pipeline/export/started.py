@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pipeline import lab_tables
 from pipeline.export.recordings import Recording
 from pipeline.preprocess.probe import opened
+from pipeline.preprocess.table_names import without_suffix
 from pipeline.setting_texts import SettingsError
-from pipeline.tables import text
-from pipeline.tables.sources import without_suffix
 
 _EXAMPLE = "2026-05-04T10:30:00+02:00"
 
@@ -35,11 +35,11 @@ def read_starts(given: str) -> Mapping[str, datetime]:
     if not path.is_file():
         return {"": _time(given, f"--session-start {given}")}
     expected = "columns recording,session_start"
-    header, rows = text.read(path, expected)
-    text.require(path, header, ("recording", "session_start"), expected)
+    header, rows = lab_tables.read(path, expected)
+    lab_tables.require(path, header, ("recording", "session_start"), expected)
     return {
-        without_suffix(text.filled(path, row, "recording")): _time(
-            text.filled(path, row, "session_start"), f"{path} row {row.number}"
+        without_suffix(lab_tables.filled(path, row, "recording")): _time(
+            lab_tables.filled(path, row, "session_start"), f"{path} row {row.number}"
         )
         for row in rows
     }

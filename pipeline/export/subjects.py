@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.tables import text
-from pipeline.tables.sources import without_suffix
-from pipeline.tables.text import TableError
+from pipeline import lab_tables
+from pipeline.lab_tables import TableError
+from pipeline.preprocess.table_names import without_suffix
 
 FIELDS = ("age", "sex", "species", "strain", "genotype", "weight")
 EXPECTED = f"a column animal (as --group-by finds it) or recording, and any of {', '.join(FIELDS)}"
@@ -19,9 +19,9 @@ _AGE = re.compile(r"P(?=[\dT])(\d+(\.\d+)?[YMWD])*(T(\d+(\.\d+)?[HMS])+)?(/.*)?"
 
 def read_subjects(path: Path) -> dict[str, dict[str, str]]:
     """By the name of the animal, or of the recording: FIELDS as far as they are filled in. Raises TableError."""
-    header, rows = text.read(path, EXPECTED)
+    header, rows = lab_tables.read(path, EXPECTED)
     key = "animal" if "animal" in header else "recording"
-    text.require(path, header, (key,), EXPECTED)
+    lab_tables.require(path, header, (key,), EXPECTED)
     subjects: dict[str, dict[str, str]] = {}
     for row in rows:
         known = {name: row.cells[name] for name in FIELDS if row.cells.get(name)}
@@ -30,6 +30,6 @@ def read_subjects(path: Path) -> dict[str, dict[str, str]]:
             raise TableError(f"{where}: sex {sex!r}, expected M, F, U (unknown) or O (other)")
         if not _AGE.fullmatch(age := known.get("age", "P0D")):
             raise TableError(f"{where}: age {age!r}, expected an ISO 8601 duration: P90D (90 days), P12W (12 weeks)")
-        name = text.filled(path, row, key)
+        name = lab_tables.filled(path, row, key)
         subjects[name if key == "animal" else without_suffix(name)] = known
     return subjects

@@ -11,6 +11,7 @@ from pipeline.options import (
     ModelOption,
     SchedulerOption,
     StallOption,
+    StimulusOption,
     VideosOption,
     WorkersOption,
     cluster_of,
@@ -37,6 +38,7 @@ def predict(
         bool, typer.Option("--decision/--no-decision", help="labels by the model's decision layer, or by arg-max")
     ] = True,
     flips: FlipsOption = False,
+    stimulus: StimulusOption = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     stall_timeout: StallOption = STALL_S,
@@ -47,6 +49,6 @@ def predict(
     from pipeline import jobs
 
     options: dict[str, Any] = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered, "force": force}
-    options |= {"decide": decision, "flips": flips}
+    options |= {"decide": decision, "flips": flips, "stimulus": stimulus}
     how = jobs.How(cluster_of(workers, scheduler, False, None), stall_timeout)
     raise typer.Exit(jobs.predict(models=model, videos=videos, dlc=dlc, out=out, device=device, how=how, **options))

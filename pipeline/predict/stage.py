@@ -13,10 +13,12 @@ import cache as clip_cache
 from cache import RecordingMeta
 from pipeline.cluster import IN_PROCESS, Cluster
 from pipeline.held import held
+from pipeline.lab_tables import TableError
 from pipeline.model.ensemble import networks_of
 from pipeline.model.infer import pick_device
 from pipeline.model.room import room_for
 from pipeline.model.trained import Trained
+from pipeline.predict import stimulus as stimulus_frames
 from pipeline.predict import summary
 from pipeline.predict.models import checkpoints, flipped, load_models, misfit
 from pipeline.predict.recording import predict_clip, predict_recording
@@ -24,6 +26,7 @@ from pipeline.predict.records import BOUTS, SUMMARY, PredictFolder, model_source
 from pipeline.predict.summary import FAILED, PREDICTED, REFUSED, SKIPPED, UP_TO_DATE, WITH_RESULTS, Outcome
 from pipeline.preprocess.stage import Report, preprocess
 from pipeline.preprocess_settings import STALL_S, PreprocessSettings
+from pipeline.stimuli import Stimuli
 
 __all__ = ["BOUTS", "SUMMARY", "PredictError", "Predicted", "predict", "predict_clip"]
 
@@ -73,6 +76,7 @@ def predict(
     stall_s: float = STALL_S,
     decide: bool = True,
     flips: bool = False,
+    stimulus: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], object] = print,
@@ -82,16 +86,18 @@ def predict(
     A recording whose record in `out` is of the same models, decision and data is up to date, unless `force`; what
     another model left there is moved aside. One that cannot be predicted is listed, and the others go on.
     models: see `load_models`. decide False: the arg-max of each frame, whatever decision layer the model has. flips:
-    each clip is seen in a mirror too, and the mean is decided.
+    each clip is seen in a mirror too, and the mean is decided. stimulus: a table of stimulus frames, which a model that
+    is shown the time since the stimulus needs.
     dlc_scorer, prefer_filtered: which DLC tables to take, None: as for the model's own recordings. cluster, stall_s: as
     in preprocess. The cache lies in out/cache: a second call decodes nothing again. Raises CheckpointError, CacheError,
-    PredictError, BusyError where another process is at work in `out`.
+    TableError, PredictError, BusyError where another process is at work in `out`.
     """
     trained = load_models(models, pick_device(device))
     if not decide:
         trained = dataclasses.replace(trained, decision=None)
     if flips:
         trained = flipped(trained, say)
+    stimuli = stimulus_frames.read(trained, stimulus, say)
     files = checkpoints(models)
     tables = {"dlc_scorer": dlc_scorer, "prefer_filtered": prefer_filtered}
     settings = trained.preprocess | {name: value for name, value in tables.items() if value is not None}
@@ -106,11 +112,13 @@ def predict(
             progress=progress,
         )
         cluster.close()  # its processes have nothing more to do
+        for note in stimulus_frames.of_others(stimuli, clip_cache.open(out / "cache")):
+            say(f"[warning] {stimulus}: {note}")
         folder, model = PredictFolder(out), model_sources(trained, files)
         try:
             former = folder.make_room(model)
             summary.write_about(folder, **summary.describe(trained, files, model, settings))
-            outcomes = _with_skips(_predict_all(trained, report, folder, model, force, progress), report)
+            outcomes = _with_skips(_predict_all(trained, report, folder, model, stimuli, force, progress), report)
             n_trials, n_bouts = summary.finish(folder, outcomes, trained.class_names)
             pictures = summary.draw(folder, outcomes, trained.class_names)
         except OSError as error:  # what reading a recording raises is told with it
@@ -126,6 +134,7 @@ def _predict_all(
     report: Report,
     folder: PredictFolder,
     model: Mapping[str, Any],
+    stimuli: Stimuli,
     force: bool,
     progress: Progress | None,
 ) -> list[Outcome]:
@@ -137,10 +146,15 @@ def _predict_all(
     todo: dict[str, RecordingMeta] = {}
     for meta in clips.recordings:
         if meta.recording in asked:
-            if settled := _settled(trained, meta, folder, model, force):
+            try:
+                told = stimulus_frames.told(meta, stimuli)
+            except TableError as error:
+                found[meta.recording] = Outcome(meta.recording, REFUSED, str(error))
+                continue
+            if settled := _settled(trained, told, folder, model, force):
                 found[meta.recording] = settled
             else:
-                todo[meta.recording] = meta
+                todo[meta.recording] = told
     folder.drop([*todo, *(name for name, outcome in found.items() if outcome.state == REFUSED)])
     networks = list(networks_of(trained))
     room = room_for(networks, networks[0].action.weight.device)
@@ -148,7 +162,7 @@ def _predict_all(
     bar = _Bar(progress, sum(meta.n_frames for meta in todo.values()), n_looks)
     for name, of_recording in groupby(clips, key=lambda clip: clip.recording):
         if name in todo:
-            own = list(of_recording)
+            own = stimulus_frames.told_clips(list(of_recording), todo[name])
             made_of = sources(model, todo[name])
             reason = predict_recording(trained, own, folder, made_of, room, bar.start(name, todo[name].n_frames))
             own[0].forget()
@@ -162,7 +176,7 @@ def _settled(
     trained: Trained, meta: RecordingMeta, folder: PredictFolder, model: Mapping[str, Any], force: bool
 ) -> Outcome | None:
     """What is known of a recording without looking at its frames; None: it is to be predicted."""
-    if why := misfit(trained, meta):
+    if why := misfit(trained, meta) or stimulus_frames.lacking(trained, meta):
         return Outcome(meta.recording, REFUSED, why)
     record = None if force else folder.read(meta.recording)
     if record is None or record.made_of != sources(model, meta):

@@ -31,6 +31,12 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def without_suffix(name: str) -> str:
+    """The recording's name in what people write of one: its video's name, with the extension or without."""
+    name = composed(name)
+    return Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
+
+
 class UnpairedError(ValueError):
     """Why a recording has no DLC table that could be chosen; passing as in Skip."""
 

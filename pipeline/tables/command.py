@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.options import DecideFoldsOption, Folder, FpsOption, MergeOption, SourceArgument, out_option, place_option
+from pipeline.options import (
+    DecideFoldsOption,
+    Folder,
+    FpsOption,
+    MergeOption,
+    SourceArgument,
+    StimulusOption,
+    out_option,
+    place_option,
+)
 
 SHOWN = {"time_s": "time (s)", "n_bouts": "bouts", "latency_from_stimulus_s": "latency (s)", "responded": "responded"}
 
@@ -23,9 +32,7 @@ def tables(
     group_by: Annotated[
         str, typer.Option("--group-by", help=r"names the animal in a recording's name, as in train: _(\d+M)_")
     ] = "",
-    stimulus: Annotated[
-        Folder, typer.Option("--stimulus", help="table recording,trial,stim_frame (from the trial's start, 0)")
-    ] = None,
+    stimulus: StimulusOption = None,
     merge: MergeOption = "auto",
     fps: FpsOption = None,
     decision: DecideFoldsOption = True,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.tables import text
-from pipeline.tables.sources import Trial, some, without_suffix
-from pipeline.tables.stimuli import Stimuli
-from pipeline.tables.text import Row, TableError
+from pipeline import lab_tables
+from pipeline.lab_tables import Row, TableError
+from pipeline.preprocess.table_names import without_suffix
+from pipeline.stimuli import Stimuli
+from pipeline.tables.sources import Trial, some
 from pipeline.train.split import group_of
 
 GROUP = ("treatment", "session")
@@ -53,7 +54,7 @@ class Groups:
         for trial in trials:
             row = self.rows.get(_key(self.key, trial, ""))
             if "recording" in self.key and row and row.cells.get(STIMULUS):
-                frame = text.whole(self.path, row, STIMULUS)
+                frame = lab_tables.whole(self.path, row, STIMULUS)
                 found[trial.recording, trial.trial] = frame, f"{self.path} row {row.number}"
         return found
 
@@ -79,7 +80,7 @@ def of_group(table: pd.DataFrame, group: Group) -> pd.Series:
 
 def read_groups(path: Path, taken: Collection[str]) -> Groups:
     """taken: names that further columns may not have, since the tables' own columns have them. Raises TableError."""
-    header, rows = text.read(path, EXPECTED)
+    header, rows = lab_tables.read(path, EXPECTED)
     key = _key_columns(path, header)
     if not set(GROUP) & set(header):
         raise TableError(f"{path}: no column treatment, session; expected {EXPECTED}, found {', '.join(header)}")
@@ -131,8 +132,8 @@ def _key_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
 
 def _cell(path: Path, row: Row, column: str) -> str:
     if column == "trial":
-        return str(text.whole(path, row, column))
-    name = text.filled(path, row, column)
+        return str(lab_tables.whole(path, row, column))
+    name = lab_tables.filled(path, row, column)
     return without_suffix(name) if column == "recording" else name
 
 
@@ -146,7 +147,7 @@ def _place(groups: Groups, trial: Trial, row: Row | None, group_by: str) -> Plac
     by_name = group_of(trial.recording, group_by)
     if row is None:
         return Place(by_name, NO_GROUP, ("",) * len(groups.more))
-    animal = text.filled(groups.path, row, "animal") if groups.has_animal else by_name
+    animal = lab_tables.filled(groups.path, row, "animal") if groups.has_animal else by_name
     if group_by and animal != by_name:
         raise TableError(
             f"{groups.path} row {row.number}: animal {animal!r}, but --group-by finds {by_name!r} in "

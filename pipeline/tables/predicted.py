@@ -13,7 +13,8 @@ from cache import UNLABELLED, Clip
 from cache.clip import first_line
 from pipeline.predict.exports import TABLES, trial_name
 from pipeline.predict.records import ABOUT, PredictFolder
-from pipeline.tables.sources import Source, SourceError, Trial, some, without_suffix
+from pipeline.preprocess.table_names import without_suffix
+from pipeline.tables.sources import Source, SourceError, Trial, some
 
 
 def from_predictions(folder: Path, *, leave_out_bad: bool = False) -> Source:

@@ -14,7 +14,6 @@ import numpy as np
 
 import cache as clip_cache
 from cache import UNLABELLED, Clip, Place
-from pipeline.preprocess.discovery import VIDEO_SUFFIXES
 from pipeline.setting_texts import SettingsError
 from pipeline.train.labels import Merge, make_merge
 
@@ -151,11 +150,6 @@ def trial_of(clip: Clip, labels: np.ndarray) -> Trial:
     """A trial of the cache, with these labels (T,)."""
     intact = np.array(clip.intact)
     return Trial(clip.recording, clip.trial, labels, intact, clip.fps, clip.source["crop_start"], clip.stim_frame)
-
-
-def without_suffix(name: str) -> str:
-    """A recording's name: its video's, without the extension."""
-    return Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cache import Place
+from pipeline.stimuli import read_stimuli
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
 from pipeline.tables.files import discard_former, write_picture, write_table
@@ -18,7 +19,7 @@ from pipeline.tables.groups import GROUP, KEYS, Groups, Placed, place, read_grou
 from pipeline.tables.opened import open_source
 from pipeline.tables.peri_stimulus import peri_stimulus_table
 from pipeline.tables.sources import Source, SourceError
-from pipeline.tables.stimuli import read_stimuli, with_stimuli
+from pipeline.tables.stimuli import with_stimuli
 from pipeline.tables.summaries import COUNTS, OF_BEHAVIOUR, OF_TRIAL, per_animal, per_group, per_trial
 from pipeline.train.run_folder import PICTURES, write_text
 

@@ -14,7 +14,7 @@ from pipeline.export import nwb
 from pipeline.export.formats import Format
 from pipeline.export.recordings import ExportError
 from pipeline.export.stage import Asked, export
-from pipeline.tables.text import TableError
+from pipeline.lab_tables import TableError
 from tables_lab import CLASSES, LENGTH, lived, write_cache, write_out_of_fold, write_predictions
 
 pynwb = pytest.importorskip("pynwb")

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.lab_tables import TableError
+from pipeline.stimuli import read_stimuli
 from pipeline.tables.groups import place, read_groups
 from pipeline.tables.sources import Source, Trial
-from pipeline.tables.stimuli import read_stimuli, with_stimuli
-from pipeline.tables.text import TableError
+from pipeline.tables.stimuli import with_stimuli
 from pipeline.train.split import SplitError
 
 Write = Callable[..., Path]
