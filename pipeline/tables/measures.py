@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache import UNLABELLED
 from pipeline.bouts import Bout
 
 NAN = math.nan
@@ -35,12 +36,17 @@ class Amount:
 
 @dataclass(frozen=True)
 class Response:
-    """When a behaviour first begins at or after a moment (the stimulus, the trial's start).
+    """When a behaviour first begins at or after the stimulus.
 
-    latency_s: from the moment's frame to the bout's first; NaN where there is none. began: 1 where there is one, 0
-    where there is none to the end of the labels (censored), NaN where no frame after the moment is scored. running: 1
-    where a bout that began before goes on at the moment: it is no answer to it. unscored_s: time from the moment to
-    that first bout, or to the end of the labels, in which a bout may have been missed.
+    A bout that follows unscored frames, or the crop, may have begun in them: where that may have been before the
+    stimulus, or it may be the rest of a bout before them, it is not known whether it is an answer.
+
+    latency_s: from the stimulus' frame to the answer's first; NaN where there is none, or where one of which that is
+    not known comes before it. began: 1 where there is an answer, 0 where there is no bout to the end of the labels
+    (censored), NaN where there are only such of which that is not known, or no frame after the stimulus is scored.
+    running: 1 where a bout that began before goes on at the stimulus: it is no answer to it; NaN where that cannot be
+    seen. unscored_s: time from the stimulus to the answer, or to the end of the labels, in which a bout may have been
+    missed.
     """
 
     latency_s: float
@@ -77,21 +83,53 @@ def is_cut(bout: Bout, labels: np.ndarray) -> bool:
 
 
 def response(
-    labels: np.ndarray, found: Sequence[Bout], class_id: int, fps: float, first: int, moment: int | None
+    labels: np.ndarray, found: Sequence[Bout], class_id: int, fps: float, first: int, stim_frame: int | None
 ) -> Response:
-    """The first bout of a class that begins at trial frame `moment` or later; None: nobody knows when that was."""
-    if moment is None:
+    """The first bout of a class that begins at a stimulus; stim_frame: of the trial, None where nobody knows it."""
+    if stim_frame is None:
         return UNKNOWN
-    at = moment - first  # in the labels; below 0 where the crop begins after the moment
+    at = stim_frame - first  # in the labels; below 0 where the crop begins after the stimulus
     if not (labels[max(at, 0) :] >= 0).any():
         return UNKNOWN
-    own = [bout for bout in found if bout.class_id == class_id]
-    onset = next((bout.start for bout in own if bout.start >= at), None)
-    until = len(labels) if onset is None else onset
-    unscored = max(-at, 0) + int((labels[max(at, 0) : until] < 0).sum())
+    after = [bout.start for bout in found if bout.class_id == class_id and bout.start >= at]
+    answer = next((start for start in after if _began_since(labels, start, at)), None)
+    is_first = bool(after) and after[0] == answer
     return Response(
-        latency_s=NAN if onset is None else (onset - at) / fps,
-        began=float(onset is not None),
-        running=float(any(bout.start < at < bout.stop for bout in own)),
-        unscored_s=unscored / fps,
+        latency_s=(after[0] - at) / fps if is_first else NAN,
+        began=1.0 if answer is not None else NAN if after else 0.0,
+        running=_is_running(labels, class_id, at),
+        unscored_s=_unscored(labels, at, len(labels) if answer is None else answer) / fps,
     )
+
+
+def first_seen(labels: np.ndarray, found: Sequence[Bout], class_id: int, fps: float, first: int) -> tuple[float, float]:
+    """Seconds from the trial's start to the first frame of a class, and how many of them are not scored.
+
+    The former is NaN where there is none, and the latter then up to the end of the labels; both where nothing is
+    scored.
+    """
+    if not (labels >= 0).any():
+        return NAN, NAN
+    start = next((bout.start for bout in found if bout.class_id == class_id), None)
+    unscored = _unscored(labels, -first, len(labels) if start is None else start)
+    return NAN if start is None else (first + start) / fps, unscored / fps
+
+
+def _began_since(labels: np.ndarray, start: int, at: int) -> bool:
+    """Whether a bout from `start` on surely began at `at` or later: the last scored frame before it tells."""
+    before = start - 1
+    while before >= 0 and labels[before] < 0:
+        before -= 1
+    return bool(before >= max(at - 1, 0) and labels[before] != labels[start])
+
+
+def _is_running(labels: np.ndarray, class_id: int, at: int) -> float:
+    both = [int(labels[i]) if i >= 0 else UNLABELLED for i in (at - 1, at)]
+    if any(label not in (class_id, UNLABELLED) for label in both):
+        return 0.0
+    return NAN if UNLABELLED in both else 1.0
+
+
+def _unscored(labels: np.ndarray, start: int, stop: int) -> int:
+    """Frames [start, stop) that are not scored; those before the labels are not."""
+    return max(-start, 0) + int((labels[max(start, 0) : stop] < 0).sum())

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline import bootstrap, bouts
 from pipeline.tables.groups import GROUP, Place, of_group
-from pipeline.tables.measures import amount, response
+from pipeline.tables.measures import amount, first_seen, response
 from pipeline.tables.sources import Source, Trial
 
 IDENTITY = ("recording", "trial", "animal", *GROUP)
@@ -56,7 +56,7 @@ def behaviours(trial: Trial, class_names: Sequence[str]) -> Iterator[tuple[str, 
     found = bouts.find(trial.labels)
     for class_id, name in enumerate(class_names):
         after = response(trial.labels, found, class_id, trial.fps, trial.first, trial.stim_frame)
-        start = response(trial.labels, found, class_id, trial.fps, trial.first, 0)
+        latency_s, unscored_s = first_seen(trial.labels, found, class_id, trial.fps, trial.first)
         yield (
             name,
             dataclasses.asdict(amount(trial.labels, found, class_id, trial.fps))
@@ -65,8 +65,8 @@ def behaviours(trial: Trial, class_names: Sequence[str]) -> Iterator[tuple[str, 
                 "responded": after.began,
                 "running_at_stimulus": after.running,
                 "unscored_after_stimulus_s": after.unscored_s,
-                "latency_from_trial_start_s": start.latency_s,
-                "unscored_after_trial_start_s": start.unscored_s,
+                "latency_from_trial_start_s": latency_s,
+                "unscored_after_trial_start_s": unscored_s,
             },
         )
 

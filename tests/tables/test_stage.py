@@ -33,7 +33,7 @@ def of(table: pd.DataFrame, **where: object) -> pd.Series:
     [
         (0, 30, 30, 0.0, 1.0),
         (15, 30, 30, 0.0, 1.0),  # the crop moves the labels' first row, not the trial's frames
-        (15, 15, 15, 0.0, 0.5),
+        (15, 16, 15, 1 / 30, 16 / 30),
         (15, 33, 30, 0.1, 1.1),
         (0, 12, 9, 0.1, 0.4),
     ],
@@ -57,6 +57,27 @@ def test_latencies_count_from_the_stimulus_frame_of_the_trial(
     none = of(trials, trial=1, behaviour="lick")
     assert (none["n_bouts"], none["time_s"]) == (0, 0)
     assert none[["latency_from_stimulus_s", "responded", "latency_from_trial_start_s"]].isna().all()
+
+
+def test_what_runs_since_before_the_crop_or_goes_on_behind_a_gap_is_no_answer(tmp_path: Path) -> None:
+    """With StimFrame 15 in a trial of the frames 15 to 359, every trial would be answered in its first frame."""
+    lab = {
+        "crop_1M": [lived((1, 0, 40), stim=15, crop=15)],
+        "gap_1M": [lived((1, 0, 40), stim=15, damaged=[18])],
+        "again_1M": [lived((1, 0, 40), (1, 50, 55), stim=15, crop=15)],
+        "later_1M": [lived((1, 20, 25), stim=15, crop=15)],
+    }
+    tables = make(Asked(cache=write_cache(tmp_path / "c", lab), group_by=BY)).tables
+    columns = ["latency_from_stimulus_s", "responded", "running_at_stimulus", "latency_from_trial_start_s"]
+    found = tables["per_trial"].query("behaviour == 'lick'").set_index("recording")[columns]
+    nan = np.nan
+    np.testing.assert_allclose(found.loc["crop_1M"], [nan, nan, nan, 0.5])
+    np.testing.assert_allclose(found.loc["gap_1M"], [nan, nan, 1, 0])
+    np.testing.assert_allclose(found.loc["again_1M"], [nan, 1, nan, 0.5])
+    np.testing.assert_allclose(found.loc["later_1M"], [5 / 30, 1, 0, 20 / 30])
+    animal = of(tables["per_animal"], behaviour="lick")
+    assert animal[["n_trials_with_stimulus", "n_trials_censored", "responded"]].tolist() == [2, 0, 1]
+    assert animal["latency_from_stimulus_s"] == pytest.approx(5 / 30)
 
 
 def test_a_rate_of_29_97_makes_longer_seconds(tmp_path: Path) -> None:
