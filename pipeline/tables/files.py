@@ -17,9 +17,8 @@ DPI = 200
 WHOLE = frozenset({"trial", "count", "stim_frame", "first_frame", "n_cut_bouts"})  # and what begins with n_
 
 
-def write_table(table: pd.DataFrame, stem: Path) -> list[Path]:
-    """STEM.csv and STEM.parquet, of the same values."""
-    tidy = tidied(table)
+def write_table(tidy: pd.DataFrame, stem: Path) -> list[Path]:
+    """STEM.csv and STEM.parquet, of the same values; tidy: see `tidied`."""
     csv, parquet = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.parquet")
     write_text(csv, tidy.to_csv(index=False, lineterminator="\n"))
     content = io.BytesIO()
@@ -29,10 +28,12 @@ def write_table(table: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 def tidied(table: pd.DataFrame) -> pd.DataFrame:
-    """Figures rounded to 6 decimals; whole numbers as such, also where some are missing."""
+    """Figures rounded to 6 decimals; whole numbers as such, also where some are missing. Text, of people, stays so."""
     columns = {}
     for name, column in table.items():
-        if str(name) in WHOLE or (str(name).startswith("n_") and _is_whole(column)):
+        if not pd.api.types.is_numeric_dtype(column):
+            columns[name] = column
+        elif str(name) in WHOLE or (str(name).startswith("n_") and _is_whole(column)):
             columns[name] = column.astype("Int64")
         elif pd.api.types.is_float_dtype(column):
             columns[name] = column.round(DECIMALS) + 0.0  # no -0.0
@@ -53,8 +54,9 @@ def write_picture(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def discard_former(out: Path, tables: Sequence[str], pictures: Sequence[str]) -> None:
-    """Takes away what a former call has written."""
+def discard_former(out: Path, record: str, tables: Sequence[str], pictures: Sequence[str]) -> None:
+    """Takes away what a former call has written, first the record of how."""
+    (out / record).unlink(missing_ok=True)
     for folder, names, suffixes in ((out, tables, ("csv", "parquet")), (out / PICTURES, pictures, ("svg", "png"))):
         for name in names:
             for suffix in suffixes:

@@ -13,7 +13,7 @@ from cache import Place
 from pipeline.stimuli import read_stimuli
 from pipeline.tables import plots
 from pipeline.tables.errors import agreement_table, error_table
-from pipeline.tables.files import discard_former, write_picture, write_table
+from pipeline.tables.files import discard_former, tidied, write_picture, write_table
 from pipeline.tables.followers import transition_table
 from pipeline.tables.groups import GROUP, KEYS, Groups, Placed, place, read_groups
 from pipeline.tables.opened import open_source
@@ -79,14 +79,16 @@ def make(asked: Asked) -> Tables:
 def save(made: Tables, asked: Asked, out: Path) -> list[Path]:
     """CSV and Parquet of each table, SVG and PNG of each picture, and the record of how; returns their paths.
 
-    Those of a former call go first: none of them may pass for this one's.
+    Those of a former call go when all is made, and before any is written: none of them may pass for this one's.
     """
+    tables = {name: tidied(table) for name, table in made.tables.items()}
+    pictures = plots.pictures(made.tables, made.class_names)
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
-    discard_former(out, TABLE_NAMES, plots.NAMES)
+    discard_former(out, RECORD, TABLE_NAMES, plots.NAMES)
     paths = []
-    for name, table in made.tables.items():
+    for name, table in tables.items():
         paths += write_table(table, out / name)
-    for name, figure in plots.pictures(made.tables, made.class_names).items():
+    for name, figure in pictures.items():
         paths += write_picture(figure, out / PICTURES / name)
     record: dict[str, Any] = {name: str(v) if isinstance(v, Place) else v for name, v in vars(asked).items()}
     record |= {"labels": made.what, "notes": made.notes, "left_out": made.left_out, "without_group": made.ungrouped}

@@ -262,6 +262,33 @@ def test_parquet_is_what_the_csv_says_and_former_tables_go(tmp_path: Path, group
     assert not list((tmp_path / "out").glob("errors.*")) + list((tmp_path / "out").glob("*/around_stimulus.*"))
 
 
+@pytest.mark.parametrize("column", ["n_shocks", "count"])
+def test_a_column_of_text_stays_text_whatever_its_name(tmp_path: Path, groups_file: Callable, column: str) -> None:
+    groups = groups_file(f"animal,treatment,{column}\n00M,a,3\n01M,a,none\n")
+    asked = Asked(cache=write_cache(tmp_path / "c", random_lab(6, animals=2)), groups=groups, group_by=BY)
+    save(make(asked), asked, tmp_path / "out")
+    for table in (
+        pd.read_csv(tmp_path / "out" / "per_animal.csv"),
+        pd.read_parquet(tmp_path / "out/per_animal.parquet"),
+    ):
+        assert set(table[column]) == {"3", "none"}
+
+
+def test_former_tables_go_only_when_the_new_ones_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(cache=write_cache(tmp_path / "c", random_lab(6, animals=2)), group_by=BY)
+    save(make(asked), asked, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    monkeypatch.setattr(stage.plots, "pictures", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        save(make(asked), asked, tmp_path / "out")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    monkeypatch.undo()
+    monkeypatch.setattr(stage, "write_table", lambda *_: [][0])  # killed between
+    with pytest.raises(IndexError):
+        save(make(asked), asked, tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
 def test_what_is_left_out_is_told(tmp_path: Path, groups_file: Callable) -> None:
     lab = random_lab(6, animals=3)
     lab["mouse_02M"][0] = Lived(np.full(LENGTH, -1, np.int16))
