@@ -42,8 +42,8 @@ def both_named(trial: Trial, true: np.ndarray) -> tuple[Trial, Trial]:
 
 
 def agreement_table(errors: pd.DataFrame, order: Sequence[Group], seed: int) -> pd.DataFrame:
-    """A row per behaviour and measure: of all animals, and of each group where there are several."""
-    parts = [((ALL, ""), errors)]
+    """A row per behaviour and measure: of all animals that are known, and of each group where there are several."""
+    parts = [((ALL, ""), errors[errors["animal"] != ""])]
     if len(order) > 1:
         parts += [(group, errors[of_group(errors, group)]) for group in order]
     rows = []

@@ -44,9 +44,9 @@ def transition_table(source: Source, places: Sequence[Place], order: Sequence[Gr
 
 
 def _summed(places: Sequence[Place], matrices: Sequence[np.ndarray]) -> dict[tuple[str, Group], tuple[np.ndarray, int]]:
-    """The counts, and the number of trials, of each animal in each group."""
+    """The counts, and the number of trials, of each known animal in each group."""
     summed: dict[tuple[str, Group], tuple[np.ndarray, int]] = {}
-    for place, matrix in zip(places, matrices, strict=True):
+    for place, matrix in ((p, m) for p, m in zip(places, matrices, strict=True) if p.animal):
         before, n_trials = summed.get((place.animal, place.group), (np.zeros_like(matrix), 0))
         summed[place.animal, place.group] = before + matrix, n_trials + 1
     return summed

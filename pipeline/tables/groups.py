@@ -26,7 +26,10 @@ Group = tuple[str, str]  # treatment and session; either may be empty
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial belongs. group: NO_GROUP where the table does not say it. more: the table's further columns."""
+    """Where a trial belongs. group: NO_GROUP where the table does not say it. more: the table's further columns.
+
+    animal: empty where the table names animals, and not this trial's.
+    """
 
     animal: str
     group: Group
@@ -42,6 +45,12 @@ class Groups:
     has_animal: bool
     more: tuple[str, ...]
     rows: dict[tuple[str, ...], Row]
+
+    def animal_of(self, recording: str) -> str:
+        """The animal of all rows of a recording; empty where there is none, or they have several."""
+        place = self.key.index("recording")
+        found = {row.cells["animal"] for key, row in self.rows.items() if key[place] == recording}
+        return found.pop() if len(found) == 1 else ""
 
     @property
     def order(self) -> list[Group]:
@@ -113,6 +122,7 @@ def place(trials: Sequence[Trial], groups: Groups | None, group_by: str) -> Plac
     rows = [groups.rows.get(_key(groups.key, t, group_by)) for t in trials]
     places = [_place(groups, t, row, group_by) for t, row in zip(trials, rows, strict=True)]
     notes = _unused(groups, rows) + ([] if groups.has_animal else list(_as_animals(group_by)))
+    notes += _nameless(groups, trials, places)
     ungrouped = tuple(
         f"{t.recording} trial {t.trial}" for t, p in zip(trials, places, strict=True) if p.group == NO_GROUP
     )
@@ -146,7 +156,8 @@ def _key(columns: Sequence[str], trial: Trial, group_by: str) -> tuple[str, ...]
 def _place(groups: Groups, trial: Trial, row: Row | None, group_by: str) -> Place:
     by_name = group_of(trial.recording, group_by)
     if row is None:
-        return Place(by_name, NO_GROUP, ("",) * len(groups.more))
+        named = groups.animal_of(trial.recording) if groups.has_animal and not group_by else by_name
+        return Place(named, NO_GROUP, ("",) * len(groups.more))
     animal = lab_tables.filled(groups.path, row, "animal") if groups.has_animal else by_name
     if group_by and animal != by_name:
         raise TableError(
@@ -165,6 +176,16 @@ def _unused(groups: Groups, rows: Sequence[Row | None]) -> list[str]:
     names = [" trial ".join(name) for name, row in groups.rows.items() if row.number not in used]
     what = "animals" if groups.key == ("animal",) else "recordings"
     return [f"[warning] {groups.path}: {len(names)} {what} of it have no trial here: {some(names)}"] if names else []
+
+
+def _nameless(groups: Groups, trials: Sequence[Trial], places: Sequence[Place]) -> list[str]:
+    names = [f"{t.recording} trial {t.trial}" for t, p in zip(trials, places, strict=True) if not p.animal]
+    if not names:
+        return []
+    return [
+        f"[warning] {groups.path}: no row names the animal of {len(names)} trials ({some(names)}): they are in no "
+        "figure of animals, only in those of trials"
+    ]
 
 
 def _repeated(places: Sequence[Place]) -> list[str]:

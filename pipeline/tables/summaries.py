@@ -72,9 +72,9 @@ def behaviours(trial: Trial, class_names: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def per_animal(trials: pd.DataFrame, more: Sequence[str]) -> pd.DataFrame:
-    """A row per animal, group and behaviour: means over its trials that have a value, and how many do not."""
+    """A row per known animal, group and behaviour: means over its trials that have a value, and how many do not."""
     rows = []
-    for (animal, *group), found in trials.groupby(["animal", *GROUP], sort=True):
+    for (animal, *group), found in trials[trials["animal"] != ""].groupby(["animal", *GROUP], sort=True):
         also = {name: "; ".join(sorted(set(found[name]))) for name in more}
         identity = {"animal": animal} | dict(zip(GROUP, group, strict=True)) | also
         for behaviour, own in found.groupby("behaviour", sort=False):

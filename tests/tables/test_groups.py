@@ -57,6 +57,18 @@ def test_a_column_animal_stands_for_the_pattern(groups_file: Write) -> None:
         placed(path)
 
 
+def test_a_trial_without_a_row_is_of_the_animal_of_its_recording_or_of_none(groups_file: Write) -> None:
+    path = groups_file("recording,trial,animal,treatment\nr_1M,1,Anna,a\ns_1M,1,Anna,a\n")
+    found = placed(path, "")
+    assert [p.animal for p in found.places] == ["Anna", "Anna", "Anna", ""]
+    assert found.ungrouped == ("r_1M trial 2", "r_2M trial 1")
+    assert found.notes[0].endswith(
+        "no row names the animal of 1 trials (r_2M trial 1): they are in no figure of animals, only in those of trials"
+    )
+    two = groups_file("recording,trial,animal,treatment\nr_1M,1,Anna,a\nr_1M,3,Bert,a\n", "two.csv")
+    assert [p.animal for p in placed(two, "").places] == ["Anna", "", "", ""]
+
+
 def test_what_has_no_recording_and_what_no_group_is_told(groups_file: Write) -> None:
     found = placed(groups_file("animal,treatment\n1M,a\n9M,b\n8M,b\n"))
     assert found.ungrouped == ("r_2M trial 1",)

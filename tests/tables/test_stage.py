@@ -262,6 +262,21 @@ def test_parquet_is_what_the_csv_says_and_former_tables_go(tmp_path: Path, group
     assert not list((tmp_path / "out").glob("errors.*")) + list((tmp_path / "out").glob("*/around_stimulus.*"))
 
 
+def test_trials_that_the_table_leaves_out_are_no_further_animals(tmp_path: Path, groups_file: Callable) -> None:
+    """Of four recordings of two animals, two trials each, the table names the first trials."""
+    lab = {f"r{i}": [lived((1, 20, 30)), lived((2, 20, 30))] for i in range(4)} | {"nobody": [lived()]}
+    rows = "".join(f"r{i},1,m{i // 2},veh\n" for i in range(4))
+    groups = groups_file(f"recording,trial,animal,treatment\n{rows}")
+    asked = Asked(write_predictions(tmp_path / "p", lab), cache=write_cache(tmp_path / "c", lab), groups=groups)
+    tables = make(asked).tables
+    row = of(tables["agreement"], behaviour="lick", measure="time_s")
+    assert (row["treatment"], row["n_animals"], row["n_trials"]) == ("all", 2, 8)
+    assert set(tables["per_animal"]["animal"]) == {"m0", "m1"}
+    transitions = tables["transitions"]
+    assert set(transitions[transitions["level"] == "animal"]["animal"]) == {"m0", "m1"}
+    assert len(tables["per_trial"]) == 9 * 3
+
+
 @pytest.mark.parametrize("column", ["n_shocks", "count"])
 def test_a_column_of_text_stays_text_whatever_its_name(tmp_path: Path, groups_file: Callable, column: str) -> None:
     groups = groups_file(f"animal,treatment,{column}\n00M,a,3\n01M,a,none\n")
