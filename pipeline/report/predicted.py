@@ -16,7 +16,7 @@ from pipeline.report import about, made
 from pipeline.report.content import DASH, Cell, Note, Report, Section, Table, count, number, share, text
 from pipeline.report.ethogram import Row, ethogram
 from pipeline.report.folders import ReportError
-from pipeline.tables.predicted import names_of, read_class_names
+from pipeline.tables.predicted import names_of, read_class_names, told_class_names
 
 _COLUMNS = ("recording", "trial", "action", "start_frame", "stop_frame", "duration_s", "mean_probability")
 PREDICTED = "predicted"
@@ -31,7 +31,7 @@ def of_prediction(folder: Path, refused: Mapping[str, str] | None = None) -> Rep
     asked = PredictFolder(folder).tables_asked()
     files = every if asked is None else [file for file in every if file.name in asked]
     known = made.read(folder)
-    class_names = read_class_names(files[0]) if files else ()
+    class_names = read_class_names(files[0], told_class_names(folder)) if files else ()
     bouts = _read(folder / BOUTS, class_names)
     trials = dict.fromkeys(map(names_of, files))
     rows: dict[Any, pd.DataFrame] = dict(iter(bouts.groupby(["recording", "trial"], sort=False)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +40,12 @@ def from_predictions(folder: Path, *, leave_out_bad: bool = False) -> Source:
     class_names: tuple[str, ...] = ()
     trials: list[Trial] = []
     left_out: list[tuple[str, int, str]] = []
+    told = told_class_names(folder)
     for file in files:
         try:
-            trials.append(_predicted(file, class_names or read_class_names(file), clips.get(file.name)))
-            class_names = class_names or read_class_names(file)
+            found = read_class_names(file, told)
+            trials.append(_predicted(file, found, class_names or found, clips.get(file.name)))
+            class_names = class_names or found
         except SourceError as error:
             if not leave_out_bad:
                 raise
@@ -67,12 +71,30 @@ def _notes(folder: Path, files: list[Path]) -> list[str]:
     ]
 
 
-def read_class_names(file: Path) -> tuple[str, ...]:
+def told_class_names(folder: Path) -> tuple[str, ...]:
+    """The behaviours that the model of the folder's last call names; empty where nothing tells."""
+    names = PredictFolder(folder).about().get("class_names")
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def read_class_names(file: Path, told: tuple[str, ...]) -> tuple[str, ...]:
+    """The behaviours of a trial's table: those that are told, where they are its columns; else as its columns look.
+
+    Behind the probabilities stand places, <keypoint>_x and _y, and a keypoint may be called `p_hind`.
+    """
     columns = _columns(file)
-    names = tuple(name.removeprefix("p_") for name in columns if name.startswith("p_"))
+    values = columns[next((i for i, name in enumerate(columns) if name.startswith("p_")), len(columns)) :]
+    is_told = values[: len(told)] == [f"p_{name}" for name in told] and not _n_probabilities(values[len(told) :])
+    names = told if told and is_told else tuple(name[2:] for name in values[: _n_probabilities(values)])
     if not names or not {"Frame", "Action", "Time_s"} <= set(columns):
         raise SourceError(f"{file}: expected the columns Frame, Action, Time_s and p_<class>, found {some(columns)}")
     return names
+
+
+def _n_probabilities(columns: Sequence[str]) -> int:
+    """How many columns p_<class> come before the first place or other column."""
+    is_place = (x.endswith("_x") and y == f"{x[:-1]}y" for x, y in pairwise([*columns, ""]))
+    return next((i for i, place in enumerate(is_place) if place or not columns[i].startswith("p_")), len(columns))
 
 
 def _labels(file: Path) -> pd.DataFrame:
@@ -94,8 +116,9 @@ def _unreadable(file: Path, error: Exception) -> SourceError:
     return SourceError(f"{file}: cannot be read as a table ({first_line(error)}); run `pipeline predict` again")
 
 
-def _predicted(file: Path, class_names: tuple[str, ...], clip: Clip | None) -> Trial:
-    if (found := read_class_names(file)) != class_names:
+def _predicted(file: Path, found: tuple[str, ...], class_names: tuple[str, ...], clip: Clip | None) -> Trial:
+    """found: the file's own behaviours; class_names: those of the other files."""
+    if found != class_names:
         raise SourceError(
             f"{file}: its classes are {', '.join(found)}, of other tables {', '.join(class_names)}; "
             "predict all of them with one model"
