@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.preprocess.table_names import composed
 from pipeline.preprocess.text_table import read_rows
 
 
@@ -22,7 +23,7 @@ class Row:
 
 
 def read(path: Path, expected: str) -> tuple[tuple[str, ...], list[Row]]:
-    """Column names in lower case, and the rows that are not empty. expected: what columns there should be, in words."""
+    """Column names in lower case, and the rows that are not empty, composed as recordings' names are. expected: what columns there should be, in words."""
     try:
         table = read_rows(path, delimiters=",;\t")
     except ValueError as error:
@@ -38,7 +39,7 @@ def read(path: Path, expected: str) -> tuple[tuple[str, ...], list[Row]]:
             continue
         if len(cells) != len(header):
             raise TableError(f"{path} row {number}: {len(cells)} cells, expected {len(header)} as in the header")
-        rows.append(Row(number, dict(zip(header, cells, strict=True))))
+        rows.append(Row(number, dict(zip(header, map(composed, cells), strict=True))))
     if not rows:
         raise TableError(f"{path}: no rows below the header; expected {expected}")
     return header, rows
@@ -56,6 +57,17 @@ def filled(path: Path, row: Row, column: str) -> str:
     if not row.cells[column]:
         raise TableError(f"{path} row {row.number}: {column} is empty")
     return row.cells[column]
+
+
+def require_agreement(
+    path: Path, former: Row, row: Row, whose: str, columns: Sequence[str], otherwise: str = ""
+) -> None:
+    """Raises TableError where two rows on the same thing differ in a column. otherwise: what else than to drop one."""
+    if differ := [name for name in columns if former.cells[name] != row.cells[name]]:
+        raise TableError(
+            f"{path} rows {former.number} and {row.number}: {whose} has {differ[0]} {former.cells[differ[0]]!r} in one "
+            f"and {row.cells[differ[0]]!r} in the other; keep one of the rows{otherwise}"
+        )
 
 
 def whole(path: Path, row: Row, column: str) -> int:

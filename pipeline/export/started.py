@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import lab_tables
 from pipeline.export.recordings import Recording
+from pipeline.lab_tables import Row
 from pipeline.preprocess.probe import opened
 from pipeline.preprocess.table_names import without_suffix
 from pipeline.setting_texts import SettingsError
@@ -37,12 +38,13 @@ def read_starts(given: str) -> Mapping[str, datetime]:
     expected = "columns recording,session_start"
     header, rows = lab_tables.read(path, expected)
     lab_tables.require(path, header, ("recording", "session_start"), expected)
-    return {
-        without_suffix(lab_tables.filled(path, row, "recording")): _time(
-            lab_tables.filled(path, row, "session_start"), f"{path} row {row.number}"
-        )
-        for row in rows
-    }
+    starts: dict[str, datetime] = {}
+    first: dict[str, Row] = {}
+    for row in rows:
+        name = without_suffix(lab_tables.filled(path, row, "recording"))
+        lab_tables.require_agreement(path, first.setdefault(name, row), row, name, ("session_start",))
+        starts[name] = _time(lab_tables.filled(path, row, "session_start"), f"{path} row {row.number}")
+    return starts
 
 
 def started(recording: Recording, given: Mapping[str, datetime]) -> Started | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import lab_tables
-from pipeline.lab_tables import TableError
+from pipeline.lab_tables import Row, TableError
 from pipeline.preprocess.table_names import without_suffix
 
 FIELDS = ("age", "sex", "species", "strain", "genotype", "weight")
@@ -23,13 +23,16 @@ def read_subjects(path: Path) -> dict[str, dict[str, str]]:
     key = "animal" if "animal" in header else "recording"
     lab_tables.require(path, header, (key,), EXPECTED)
     subjects: dict[str, dict[str, str]] = {}
+    first: dict[str, Row] = {}
     for row in rows:
         known = {name: row.cells[name] for name in FIELDS if row.cells.get(name)}
         where = f"{path} row {row.number}"
-        if (sex := known.get("sex", "U")) not in "MFUO":
+        if (sex := known.get("sex", "U")) not in ("M", "F", "U", "O"):
             raise TableError(f"{where}: sex {sex!r}, expected M, F, U (unknown) or O (other)")
         if not _AGE.fullmatch(age := known.get("age", "P0D")):
             raise TableError(f"{where}: age {age!r}, expected an ISO 8601 duration: P90D (90 days), P12W (12 weeks)")
         name = lab_tables.filled(path, row, key)
-        subjects[name if key == "animal" else without_suffix(name)] = known
+        name = name if key == "animal" else without_suffix(name)
+        lab_tables.require_agreement(path, first.setdefault(name, row), row, name, sorted(set(FIELDS) & set(header)))
+        subjects[name] = known
     return subjects

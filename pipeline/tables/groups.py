@@ -96,16 +96,13 @@ def read_groups(path: Path, taken: Collection[str]) -> Groups:
     more = tuple(name for name in header if name not in {*KEYS, *GROUP, STIMULUS})
     if clash := [name for name in more if name in taken or not name]:
         raise TableError(f"{path}: a column may not be called {clash[0]!r}, as a column of the tables is; rename it")
+    otherwise = ", or name recordings where an animal has several sessions" if key == ("animal",) else ""
     by_key: dict[tuple[str, ...], Row] = {}
     for row in rows:
         name = tuple(_cell(path, row, column) for column in key)
         former = by_key.setdefault(name, row)
-        if differ := [column for column in header if column not in key and former.cells[column] != row.cells[column]]:
-            raise TableError(
-                f"{path} rows {former.number} and {row.number}: {' trial '.join(name)} has {differ[0]} "
-                f"{former.cells[differ[0]]!r} in one and {row.cells[differ[0]]!r} in the other; keep one of the rows"
-                + ("" if key != ("animal",) else ", or name recordings where an animal has several sessions")
-            )
+        others = [column for column in header if column not in key]
+        lab_tables.require_agreement(path, former, row, " trial ".join(name), others, otherwise)
     return Groups(path, key, "animal" in header, more, by_key)
 
 

@@ -14,6 +14,7 @@ from pipeline.export import nwb
 from pipeline.export.formats import Format
 from pipeline.export.recordings import ExportError
 from pipeline.export.stage import Asked, export
+from pipeline.export.started import read_starts
 from pipeline.lab_tables import TableError
 from tables_lab import CLASSES, LENGTH, lived, write_cache, write_out_of_fold, write_predictions
 
@@ -139,12 +140,29 @@ def test_out_of_fold_probabilities_and_the_stimulus(tmp_path: Path) -> None:
         ("animal,sex\n1M,male\n", "row 2: sex 'male', expected M, F, U"),
         ("animal,age\n1M,90 days\n", "row 2: age '90 days', expected an ISO 8601 duration"),
         ("mouse,age\n1M,P1D\n", "no column recording; expected a column animal"),
+        ("animal,sex\nm,MF\n", "row 2: sex 'MF', expected M, F, U"),
+        (
+            "animal,sex\nm,M\nn,F\nm,F\n",
+            "rows 2 and 4: m has sex 'M' in one and 'F' in the other; keep one of the rows",
+        ),
+        ("recording,age\nr,P9D\nr.mp4,P8D\n", "rows 2 and 3: r has age 'P9D' in one and 'P8D'"),
     ],
 )
 def test_tables_of_animals_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "animals.csv").write_text(text)
     with pytest.raises(TableError, match=message):
         export(Asked(Format.NWB, tmp_path, subjects=tmp_path / "animals.csv"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("first", ["a", "a.mp4"])
+def test_contradicting_starts_are_refused(tmp_path: Path, first: str) -> None:
+    noon, one = "2026-05-04T12:00:00+02:00", "2026-05-04T13:00:00+02:00"
+    path = tmp_path / "starts.csv"
+    path.write_text(f"recording,session_start\n{first},{noon}\nb,{one}\na,{one}\n")
+    with pytest.raises(TableError, match=r"starts.csv rows 2 and 4: a has session_start '.*12:00.*' in one and '.*13"):
+        read_starts(str(path))
+    path.write_text(f"recording,session_start\n{first},{noon}\nb,{one}\na,{noon}\n")
+    assert {name: time.hour for name, time in read_starts(str(path)).items()} == {"a": 12, "b": 13}
 
 
 def test_without_a_start_there_is_no_file(tmp_path: Path) -> None:

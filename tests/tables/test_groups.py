@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_recordings_and_trials_have_groups(groups_file: Write) -> None:
         "1 animals are in more than one group (1M): each group's interval stands for itself, a difference between "
         "groups needs a paired test on per_animal",
     )
+
+
+def test_an_umlaut_is_the_same_however_a_computer_writes_it(groups_file: Write) -> None:
+    here = trials(("Mäuse_1M", 1))
+    for name, by in (("recording", ""), ("animal", "(M.use)")):
+        value = "Mäuse_1M.mp4" if name == "recording" else "Mäuse"
+        path = groups_file(unicodedata.normalize("NFD", f"{name},treatment\n{value},a\n"))
+        assert placed(path, by, here).ungrouped == ()
 
 
 def test_a_column_animal_stands_for_the_pattern(groups_file: Write) -> None:
