@@ -23,7 +23,10 @@ class Row:
 
 
 def read(path: Path, expected: str) -> tuple[tuple[str, ...], list[Row]]:
-    """Column names in lower case, and the rows that are not empty, composed as recordings' names are. expected: what columns there should be, in words."""
+    """Column names in lower case, and the rows that are not empty; cells are composed, as recordings' names are.
+
+    expected: what columns there should be, in words.
+    """
     try:
         table = read_rows(path, delimiters=",;\t")
     except ValueError as error:
