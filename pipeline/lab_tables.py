@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.preprocess.table_names import composed
+from pipeline.file_names import composed
 from pipeline.preprocess.text_table import read_rows
 
 

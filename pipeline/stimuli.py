@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline import lab_tables
+from pipeline.file_names import without_suffix
 from pipeline.lab_tables import TableError
-from pipeline.preprocess.table_names import without_suffix
 
 EXPECTED = "the columns recording,trial,stim_frame (stim_frame counted from the trial's start, 0)"
 

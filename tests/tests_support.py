@@ -57,6 +57,7 @@ def write_recording(
     version: str = "1",
     crop_start: int = 0,
     intact: np.ndarray | None = None,
+    dlc: str | None = None,
 ) -> None:
     """One recording of the given clips, as the preprocess stage would write it."""
     edges = np.cumsum([0, *(len(clip["labels"]) for clip in clips)]).tolist()
@@ -67,7 +68,7 @@ def write_recording(
     meta = RecordingMeta(
         recording=name,
         video=f"{name}.mp4" if frames else None,
-        dlc=f"{name}.csv",
+        dlc=dlc or f"{name}.csv",
         geometry=Geometry.fit(64, 48, SIDE) if frames else Geometry.pose_only(64, 48),
         channels=channels,
         fps=30.0 if frames else None,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline import lab_tables
 from pipeline.export.recordings import Recording
+from pipeline.file_names import without_suffix
 from pipeline.lab_tables import Row
 from pipeline.preprocess.probe import opened
-from pipeline.preprocess.table_names import without_suffix
 from pipeline.setting_texts import SettingsError
 
 _EXAMPLE = "2026-05-04T10:30:00+02:00"

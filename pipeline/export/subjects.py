@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import lab_tables
+from pipeline.file_names import without_suffix
 from pipeline.lab_tables import Row, TableError
-from pipeline.preprocess.table_names import without_suffix
 
 FIELDS = ("age", "sex", "species", "strain", "genotype", "weight")
 EXPECTED = f"a column animal (as --group-by finds it) or recording, and any of {', '.join(FIELDS)}"

@@ -82,12 +82,14 @@ def together(models: Sequence[Trained], names: Sequence[str]) -> Trained:
             )
         if _reading(model) != _reading(first):
             raise CheckpointError(f"{name}: reads clips with other settings ({', '.join(READING)}) than {names[0]}")
+    known = all(model.tracked_by for model in models)
     decisions = [model.decision for model in models if model.decision is not None]
     return dataclasses.replace(
         first,
         network=Ensemble([network for model in models for network in networks_of(model)]).eval(),
         class_counts=np.sum([model.class_counts for model in models], axis=0),
         decision=_mean_decision(decisions) if len(decisions) == len(models) else None,
+        tracked_by=tuple(sorted({network for model in models for network in model.tracked_by})) if known else (),
     )
 
 

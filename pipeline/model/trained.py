@@ -25,7 +25,8 @@ class Trained:
     class_counts (N,): labelled training frames of each merged class.
 
     preprocess: settings that made the cache (crop, image size, class list ...), train: settings of the training.
-    decision: how labels follow from probabilities; None: the arg-max.
+    decision: how labels follow from probabilities; None: the arg-max. tracked_by: the DeepLabCut networks of the
+    training recordings' keypoints, as far as names of tables tell; empty where that is not known.
     """
 
     network: Network | Ensemble
@@ -36,6 +37,7 @@ class Trained:
     preprocess: dict[str, Any]
     train: dict[str, Any]
     decision: Decision | None = None
+    tracked_by: tuple[str, ...] = ()
 
     @property
     def keypoint_names(self) -> tuple[str, ...]:
@@ -60,6 +62,7 @@ class Trained:
             "train": self.train,
             "decision": None if self.decision is None else self.decision.as_dict(),
             "time_version": TIME_VERSION,
+            "tracked_by": list(self.tracked_by),
         }
 
 
@@ -81,6 +84,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
             content["preprocess"],
             content["train"],
             None if content["decision"] is None else Decision(**content["decision"]),
+            tuple(content.get("tracked_by", ())),
         )
     except checkpoint.CheckpointError:
         raise

@@ -20,7 +20,7 @@ from pipeline.model.infer import pick_device
 from pipeline.model.trained import Trained
 from pipeline.pictures import confusion_picture, ethograms, fps_of, learning_curves
 from pipeline.predict import stimulus
-from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit
+from pipeline.predict.models import checkpoints, flipped, load_models, merge_of, misfit, warn_of_networks
 from pipeline.predict.scored_trials import FOLDER, ScoredTrial, save_all
 from pipeline.train import pretrained
 from pipeline.train.balance import balance
@@ -96,6 +96,7 @@ def evaluate(
     settings = TrainSettings(**trained.train)
     scored = [clip for clip in clips if clip.recording in chosen]
     stimulus.warn_of_unknown(trained, scored, say)
+    warn_of_networks(trained, [meta for meta in clips.recordings if meta.recording in chosen], say)
     part = Part(scored, load_clips(scored, merge_of(trained), settings.kp_likelihood_thr))
     labelled = {clip.recording for clip, labels in zip(scored, part.labels, strict=True) if (labels >= 0).any()}
     if not labelled:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from cache import RecordingMeta
+from pipeline.file_names import networks_of
 from pipeline.model.checkpoint import CheckpointError
 from pipeline.model.decision import Decision
 from pipeline.model.ensemble import together, with_flips
@@ -92,6 +93,20 @@ def misfit(trained: Trained, meta: RecordingMeta) -> str:
     if meta.frame_shape != expected:
         return f"its frames are {_shape(meta.frame_shape)}; the model was trained on {_shape(expected)}"
     return ""
+
+
+def warn_of_networks(trained: Trained, recordings: Iterable[RecordingMeta], say: Callable[[str], object]) -> None:
+    """Says of which recordings the keypoints are by another network than those that the model was trained on."""
+    found = networks_of((meta.recording, meta.dlc) for meta in recordings)
+    others = {recording: network for recording, network in found.items() if network not in trained.tracked_by}
+    if others and trained.tracked_by:
+        shown = ", ".join(list(others)[:5]) + (", ..." if len(others) > 5 else "")
+        theirs, known = ", ".join(sorted(set(others.values()))), ", ".join(trained.tracked_by)
+        say(
+            f"[warning] keypoints of {len(others)} recordings ({shown}) are by {theirs}; the model was trained on "
+            f"those of {known}. Each network has errors of its own, so the model may do worse than its scores say; "
+            "track them with the same one"
+        )
 
 
 def merge_of(trained: Trained) -> Merge:

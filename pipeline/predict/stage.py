@@ -20,7 +20,7 @@ from pipeline.model.room import room_for
 from pipeline.model.trained import Trained
 from pipeline.predict import stimulus as stimulus_frames
 from pipeline.predict import summary
-from pipeline.predict.models import checkpoints, flipped, load_models, misfit
+from pipeline.predict.models import checkpoints, flipped, load_models, misfit, warn_of_networks
 from pipeline.predict.recording import predict_clip, predict_recording
 from pipeline.predict.records import BOUTS, SUMMARY, PredictFolder, model_sources, sources
 from pipeline.predict.summary import FAILED, PREDICTED, REFUSED, SKIPPED, UP_TO_DATE, WITH_RESULTS, Outcome
@@ -112,7 +112,9 @@ def predict(
             progress=progress,
         )
         cluster.close()  # its processes have nothing more to do
-        for note in stimulus_frames.of_others(stimuli, clip_cache.open(out / "cache")):
+        clips, asked = clip_cache.open(out / "cache"), _asked(report)
+        warn_of_networks(trained, (meta for meta in clips.recordings if meta.recording in asked), say)
+        for note in stimulus_frames.of_others(stimuli, clips):
             say(f"[warning] {stimulus}: {note}")
         folder, model = PredictFolder(out), model_sources(trained, files)
         try:
@@ -140,8 +142,7 @@ def _predict_all(
 ) -> list[Outcome]:
     """One recording after the other. Raises OSError where results cannot be written."""
     clips = clip_cache.open(folder.out / "cache")
-    # Recordings of an earlier call whose files are not in this one's folders stay in the cache, and are not asked for.
-    asked = {row.recording for row in report.recordings if row.state != "removed"}
+    asked = _asked(report)
     found: dict[str, Outcome] = {}
     todo: dict[str, RecordingMeta] = {}
     for meta in clips.recordings:
@@ -170,6 +171,11 @@ def _predict_all(
     if failed := [name for name, outcome in found.items() if outcome.state == FAILED]:
         folder.drop(failed)
     return list(found.values())
+
+
+def _asked(report: Report) -> set[str]:
+    """Without those of an earlier call whose files are not in this one's folders: these stay in the cache."""
+    return {row.recording for row in report.recordings if row.state != "removed"}
 
 
 def _settled(

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from pipeline.file_names import composed
 from pipeline.preprocess.annotations import AnnotationError, whole_number
 from pipeline.preprocess.clock import Clock
 from pipeline.preprocess.spans import Span
-from pipeline.preprocess.table_names import composed
 
 _MEDIA = ("media file name", "media file path", "media file", "media file(s)", "player #1")
 _NOTHING = ("", "na", "nan", "none")

@@ -9,17 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.file_names import ANNOTATION_PREFIX, VIDEO_SUFFIXES, composed
 from pipeline.preprocess.annotation_formats import EVENTS, Header, format_of, header_of, recordings_named_in
 from pipeline.preprocess.folder_warnings import mixtures, unread_subfolders
 from pipeline.preprocess.table_names import (
-    ANNOTATION_PREFIX,
     LABELLED_COPY,
     TABLE_SUFFIXES,
-    VIDEO_SUFFIXES,
     HeaderFault,
     UnpairedError,
     choose_table,
-    composed,
     header_fault,
     is_table,
     stem_of_table,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline.preprocess.table_names import ANNOTATION_PREFIX, NETWORK, VIDEO_SUFFIXES, is_filtered, network_in
+from pipeline.file_names import ANNOTATION_PREFIX, NETWORK, VIDEO_SUFFIXES, is_filtered, network_in
 
 _SHOWN = 5
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from pipeline.file_names import FILTERED, NETWORK, VIDEO_SUFFIXES, composed, is_filtered
 from pipeline.preprocess.keypoints import check_header
 from pipeline.preprocess.text_table import UnreadableError
 from pipeline.preprocess_settings import PreprocessSettings
@@ -15,26 +15,11 @@ from pipeline.preprocess_settings import PreprocessSettings
 HeaderFault = Callable[[Path], ValueError | None]
 
 TABLE_SUFFIXES = (".csv", ".h5", ".slp", ".nwb")
-ANNOTATION_PREFIX = "prediction_"
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 LABELLED_COPY = re.compile(r"(DLC|DeepCut)_.*_labell?ed$")
-NETWORK = re.compile(r"(?<=.)(DLC|DeepCut)_")
-_FILTERED = re.compile(r"_filtered$")
 # What SLEAP puts around a video's name: labels.v001.000_mouse1.analysis.h5, mouse1.mp4.predictions.slp
 _EXPORTED = re.compile(r"(\.(predictions|analysis))+$")
 _PROJECT = re.compile(r"^.+\.[0-9]{3}_(?=.)")
 _VIDEO = re.compile(rf"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
-
-
-def composed(name: str) -> str:
-    """The name with each umlaut or accent as one character: macOS writes `u` and two dots where others write `ü`."""
-    return unicodedata.normalize("NFC", name)
-
-
-def without_suffix(name: str) -> str:
-    """The recording's name in what people write of one: its video's name, with the extension or without."""
-    name = composed(name)
-    return Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
 
 
 class UnpairedError(ValueError):
@@ -96,21 +81,10 @@ def _beyond(path: Path, stem: str) -> str:
     return name[len(stem) :] if name.startswith(stem) else name
 
 
-def is_filtered(path: Path) -> bool:
-    """Whether DLC's filter has smoothed it, as its name tells."""
-    return bool(_FILTERED.search(path.stem))
-
-
-def network_in(path: Path, stem: str) -> str:
-    """The network that a table's name tells after its recording's (DLC_resnet50_pawMay7shuffle1_500000), or nothing."""
-    beyond = _FILTERED.sub("", composed(path.stem).removeprefix(stem))
-    return beyond if beyond.startswith(("DLC_", "DeepCut_")) else ""
-
-
 def _network_of(path: Path) -> tuple[str, str]:
     """Equal for files of the same predictions: filtered or not, as .csv or .h5."""
     suffix = path.suffix.lower()
-    return _FILTERED.sub("", composed(path.stem)), suffix if suffix in (".slp", ".nwb") else ""
+    return FILTERED.sub("", composed(path.stem)), suffix if suffix in (".slp", ".nwb") else ""
 
 
 def choose_table(

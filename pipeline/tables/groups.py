@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import lab_tables
+from pipeline.file_names import without_suffix
 from pipeline.lab_tables import Row, TableError
-from pipeline.preprocess.table_names import without_suffix
 from pipeline.stimuli import Stimuli
 from pipeline.tables.sources import Trial, some
 from pipeline.train.split import group_of

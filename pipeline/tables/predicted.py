@@ -13,9 +13,9 @@ import pandas as pd
 import cache as clip_cache
 from cache import UNLABELLED, Clip
 from cache.clip import first_line
+from pipeline.file_names import without_suffix
 from pipeline.predict.exports import TABLES, trial_name
 from pipeline.predict.records import ABOUT, PredictFolder
-from pipeline.preprocess.table_names import without_suffix
 from pipeline.tables.sources import Source, SourceError, Trial, some
 
 

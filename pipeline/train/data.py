@@ -13,6 +13,7 @@ import torch
 
 from cache import Cache, CacheError, Clip, RecordingMeta
 from cache.clip import UNLABELLED
+from pipeline.file_names import networks_of
 from pipeline.model import pose_graph
 from pipeline.model.animals import animals
 from pipeline.model.mirror import mirror_warnings
@@ -67,6 +68,7 @@ class TrainingData:
     frames as val, to compare losses on.
 
     class_counts (N,): labelled training frames. boost (N,): how much more often windows with a class are drawn.
+    tracked_by: as in Trained.
     """
 
     merge: Merge
@@ -79,6 +81,7 @@ class TrainingData:
     original_classes: tuple[str, ...]
     network_config: NetworkConfig
     preprocess: dict[str, Any]
+    tracked_by: tuple[str, ...]
 
 
 def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -> TrainingData:
@@ -125,6 +128,7 @@ def prepare(cache: Cache, settings: TrainSettings, say: Callable[[str], None]) -
         original_classes=cache.class_names,
         network_config=network_config(settings, cache.keypoint_names, merge, shown, say),
         preprocess=shown.settings,
+        tracked_by=tuple(sorted(set(networks_of((clip.recording, clip.meta.dlc) for clip in train.clips).values()))),
     )
 
 

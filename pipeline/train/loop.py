@@ -233,7 +233,7 @@ class Loop:
         data = self.data
         return Trained(
             network, data.merge.names, data.original_classes, data.merge.lookup, data.class_counts, data.preprocess,
-            dataclasses.asdict(self.settings),
+            dataclasses.asdict(self.settings), tracked_by=data.tracked_by,
         )  # fmt: skip
 
     def load(self) -> None:

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 import cache as clip_cache
-from lab import PARTS, Lab
+from lab import NETWORK, PARTS, Lab
 from pipeline.held import BusyError, held
+from pipeline.model import checkpoint
 from pipeline.model.decision import Decision
 from pipeline.model.trained import load_trained
 from pipeline.predict import exports
@@ -64,6 +65,17 @@ def test_a_second_call_predicts_nothing_again(videos: Path, model: Path, tmp_pat
     assert states(third) == dict.fromkeys("abc", "predicted")
     assert not stamps(out).items() & before.items()
     assert taken_home(out) == bouts
+
+
+def test_keypoints_of_another_network_are_told(videos: Path, model: Path, tmp_path: Path) -> None:
+    other, said = tmp_path / "other.pt", []
+    for known, n in ((("DLC_other",), 1), ((NETWORK,), 0), ((), 0)):
+        checkpoint.save(other, checkpoint.load(model) | {"tracked_by": list(known)})
+        predict([other], out=tmp_path / "out", videos=videos, say=said.append)
+        expected = f"3 recordings (a, b, c) are by {NETWORK}; the model was trained on those of DLC_other."
+        assert sum(expected in line for line in said) == n
+        assert sum("are by" in line for line in said) == n
+        said.clear()
 
 
 def test_a_second_call_at_the_same_time_is_refused(videos: Path, model: Path, tmp_path: Path) -> None:

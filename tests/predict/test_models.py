@@ -231,3 +231,23 @@ def test_the_decision_setting_trains_nothing_anew(quick, small_cache: Path, tmp_
     assert not any(line.startswith("Epoch") for line in said)
     for name, weight in load_trained(tmp_path / "run" / BEST).network.state_dict().items():
         assert weight.equal(weights[name])
+
+
+def test_keypoints_of_another_network_than_the_trainings_are_told(quick, runs: list[Path], tmp_path: Path) -> None:
+    cache = tracked_by("DLC_net_a", tmp_path / "a")
+    trained = stage.train(quick(epochs=1), cache=cache, out=tmp_path / "run", say=lambda line: None).best
+    assert load_trained(trained).tracked_by == ("DLC_net_a",)
+    said: list[str] = []
+    evaluate([trained], cache=tmp_path / "a", on="all", say=said.append)
+    assert not any("are by" in line for line in said)
+    evaluate([trained], cache=tracked_by("DLC_net_b", tmp_path / "b"), on="all", say=said.append)
+    expected = "2 recordings (mouse_0, mouse_1) are by DLC_net_b; the model was trained on those of DLC_net_a."
+    assert any(expected in line for line in said)
+    assert load_models([trained, runs[0]]).tracked_by == ()  # of one of them it is not known
+
+
+def tracked_by(network: str, path: Path) -> Path:
+    with clip_cache.create(path) as cache:
+        for i in range(2):
+            write_recording(cache, f"mouse_{i}", [small_clip(i)], dlc=f"/data/mouse_{i}{network}_filtered.csv")
+    return path
