@@ -105,7 +105,9 @@ def discover(
     named = [tables_by_stem(folder, stems) for folder in tables]
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
-        raise DiscoveryError(f"{videos or dlc}: {wanted} in this folder")
+        raise DiscoveryError(
+            "; ".join([f"{videos or dlc}: {wanted} in this folder", *unread_subfolders([videos or dlc])])
+        )
     in_annotations = _files(annotations, (*ANNOTATION_SUFFIXES, *_NOT_TEXT), skipped)
     matched, unmatched = _match_annotations(in_annotations, by_stem, stems, settings, fault_of)
     skipped += unmatched

@@ -362,6 +362,10 @@ def test_what_lies_in_subfolders_is_said(find, tmp_path: Path) -> None:
         (tmp_path / "videos" / name).touch()
     (warning,) = find(videos).warnings
     assert "videos: 3 files in its subfolders are not read (day1, day2); " in warning
+    with pytest.raises(DiscoveryError, match=r"/out: no video .* in this folder$"):
+        discover(tmp_path / "videos" / "out", None, None, PreprocessSettings())
+    with pytest.raises(DiscoveryError, match=r"no video .* in this folder; .*: \d files in its subfolders .*videos"):
+        discover(tmp_path, None, None, PreprocessSettings())
     given = discover(tmp_path / "videos", tmp_path / "videos" / "day1", None, PreprocessSettings())
     (warning,) = given.warnings  # what is given is read
     assert "2 files in its subfolders are not read (day2)" in warning
