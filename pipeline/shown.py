@@ -185,7 +185,7 @@ def show_cross_validation(summary: Any) -> None:
     from pipeline.bootstrap import MIN_UNITS  # numpy, which not every command needs
 
     of = f"{summary.n_units} {summary.unit} with labelled frames"
-    say(f"Intervals: bootstrap of {of}; none where fewer than {MIN_UNITS} say anything of a figure")
+    say(f"Intervals: bootstrap of {of}; none where fewer than {MIN_UNITS} of them have what a figure is of")
     _show_confusion(summary.confusion, tuple(summary.classes))
 
 

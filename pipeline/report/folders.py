@@ -78,7 +78,7 @@ def of_cross_validation(folder: Path, page: Path, cache: Place | None) -> Report
         f"Out of fold: each of {_counted(scored)} is scored once, by the model of a fold that neither "
         "trained on its recording nor chose its epoch by it. Figures are of all trials together; intervals are of "
         f"{bootstrap['resamples']:,} bootstrap resamples of {bootstrap['number']} {bootstrap['of']}, too narrow "
-        f"where these are few, and missing where fewer than {MIN_UNITS} say anything of a figure."
+        f"where these are few, and missing where fewer than {MIN_UNITS} of them have what a figure is of."
     )
     facts = about.facts(known) | {"Folds": ", ".join(map(str, summary["folds"]))}
     if summary["not_done"]:
