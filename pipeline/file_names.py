@@ -14,13 +14,15 @@ FILTERED = re.compile(r"_filtered$")
 
 
 def composed(name: str) -> str:
-    """The name with each umlaut or accent as one character: macOS writes `u` and two dots where others write `ü`."""
+    """The name with each umlaut or accent as one character: macOS writes `u` and two dots where others write `ü`.
+
+    For comparing alone: a recording is called as its video is, in caches, splits and records too.
+    """
     return unicodedata.normalize("NFC", name)
 
 
 def without_suffix(name: str) -> str:
     """The recording's name in what people write of one: its video's name, with the extension or without."""
-    name = composed(name)
     return Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name
 
 
@@ -37,5 +39,5 @@ def networks_of(tables: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def network_in(path: Path, stem: str) -> str:
     """The network that a table's name tells after its recording's (DLC_resnet50_pawMay7shuffle1_500000), or nothing."""
-    beyond = FILTERED.sub("", composed(path.stem).removeprefix(stem))
+    beyond = FILTERED.sub("", composed(path.stem).removeprefix(composed(stem)))
     return beyond if beyond.startswith(("DLC_", "DeepCut_")) else ""

@@ -23,7 +23,7 @@ class Row:
 
 
 def read(path: Path, expected: str) -> tuple[tuple[str, ...], list[Row]]:
-    """Column names in lower case, and the rows that are not empty; cells are composed, as recordings' names are.
+    """Column names in lower case, and the rows that are not empty; cells are composed (see `composed`).
 
     expected: what columns there should be, in words.
     """

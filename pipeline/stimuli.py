@@ -6,12 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline import lab_tables
-from pipeline.file_names import without_suffix
+from pipeline.file_names import composed, without_suffix
 from pipeline.lab_tables import TableError
 
 EXPECTED = "the columns recording,trial,stim_frame (stim_frame counted from the trial's start, 0)"
 
-Stimuli = dict[tuple[str, int], tuple[int, str]]  # (recording, trial) -> its frame, and where that stands
+Stimuli = dict[tuple[str, int], tuple[int, str]]  # (recording, composed; trial) -> its frame, and where that stands
 
 
 def read_stimuli(path: Path) -> Stimuli:
@@ -37,7 +37,7 @@ def of_trial(stimuli: Stimuli, recording: str, trial: int, first: int, stop: int
 
     Raises TableError for a frame after the trial's end.
     """
-    frame, where = stimuli.get((recording, trial), (None, ""))
+    frame, where = stimuli.get((composed(recording), trial), (None, ""))
     if frame is not None and frame >= stop:
         raise TableError(
             f"{where}: stim_frame {frame} lies outside the trial, whose frames are {first} to {stop - 1}; "
@@ -48,5 +48,6 @@ def of_trial(stimuli: Stimuli, recording: str, trial: int, first: int, stop: int
 
 def of_others(stimuli: Stimuli, known: Collection[tuple[str, int]]) -> list[str]:
     """A note on the stimuli of trials that are not among these (recording, trial); none where there are none."""
-    others = [f"{recording} trial {trial}" for recording, trial in sorted(stimuli.keys() - set(known))]
+    here = {(composed(recording), trial) for recording, trial in known}
+    others = [f"{recording} trial {trial}" for recording, trial in sorted(stimuli.keys() - here)]
     return [f"{len(others)} stimuli are of trials that are not here: {', '.join(others[:5])}"] if others else []

@@ -117,10 +117,11 @@ def summarise(clips: Sequence[OutOfFold], groups: Mapping[str, str], seed: int) 
     def figures(count: str, baseline: str, figure: Callable[[np.ndarray], np.ndarray]) -> list[Figure]:
         """`figure` makes one or several scores, (n,), of a count."""
         folds = {fold: figure(getattr(counts, count)) for fold, counts in of_fold.items()}
-        per_unit = np.array([getattr(unit, count) for unit in units])
-        pooled = figure(per_unit.sum(0))
+        total = np.sum([getattr(counts, count) for counts in of_fold.values()], axis=0)
+        per_unit = np.array([getattr(unit, count) for unit in units]).reshape(-1, *total.shape)
+        pooled = figure(total)
         low, high = bootstrap.interval(per_unit, seed, figure)
-        of_baseline = figure(np.sum([getattr(unit, baseline) for unit in units], axis=0))
+        of_baseline = figure(np.sum([getattr(counts, baseline) for counts in of_fold.values()], axis=0))
         return [
             Figure(
                 {fold: float(score[i]) for fold, score in folds.items()},

@@ -21,6 +21,7 @@ from pipeline.export.formats import MOST_VIDEOS, Format
 from pipeline.export.recordings import ExportError, Origin, Recording, read_recording
 from pipeline.export.started import read_starts, started
 from pipeline.export.subjects import UNKNOWN, read_subjects
+from pipeline.file_names import composed
 from pipeline.overlay import trials_named
 from pipeline.preprocess import seen as seen_files
 from pipeline.preprocess.probe import VideoSummary
@@ -198,7 +199,8 @@ class _Run:
         if began and began.note:
             self.guessed.add(recording.name)
         if to is Format.NWB:
-            known = self.animals.get(recording.subject, self.animals.get(recording.name, UNKNOWN))
+            subject, name = composed(recording.subject), composed(recording.name)
+            known = self.animals.get(subject, self.animals.get(name, UNKNOWN))
             nwb.write_nwb(recording, began, path, known)
             return
         boris.write_events(recording, began, path)

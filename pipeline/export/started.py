@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import lab_tables
 from pipeline.export.recordings import Recording
-from pipeline.file_names import without_suffix
+from pipeline.file_names import composed, without_suffix
 from pipeline.lab_tables import Row
 from pipeline.preprocess.probe import opened
 from pipeline.setting_texts import SettingsError
@@ -49,7 +49,7 @@ def read_starts(given: str) -> Mapping[str, datetime]:
 
 def started(recording: Recording, given: Mapping[str, datetime]) -> Started | None:
     """None where nothing tells it. Raises VideoError where the video cannot be read."""
-    if time := given.get(recording.name, given.get("")):
+    if time := given.get(composed(recording.name), given.get("")):
         return Started(time)
     video = recording.video
     if not video or not video.facts:

@@ -119,7 +119,9 @@ def predict(
         folder, model = PredictFolder(out), model_sources(trained, files)
         try:
             former = folder.make_room(model)
-            summary.write_about(folder, **summary.describe(trained, files, model, settings))
+            summary.write_about(
+                folder, **summary.describe(trained, files, model, settings, stimulus if stimuli else None)
+            )
             outcomes = _with_skips(_predict_all(trained, report, folder, model, stimuli, force, progress), report)
             n_trials, n_bouts = summary.finish(folder, outcomes, trained.class_names)
             pictures = summary.draw(folder, outcomes, trained.class_names)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache import Clip, RecordingMeta
 from pipeline import stimuli as written
+from pipeline.lab_tables import TableError
 from pipeline.model.ensemble import networks_of
 from pipeline.model.trained import Trained
 from pipeline.stimuli import Stimuli
@@ -19,8 +20,13 @@ def is_shown(trained: Trained) -> bool:
 
 
 def read(trained: Trained, table: Path | None, say: Callable[[str], object]) -> Stimuli:
-    """The stimuli of a table that a model has a use for. Raises TableError."""
+    """The stimuli of a table that a model has a use for. Raises TableError, also where it needs one."""
     if table is None:
+        if is_shown(trained):
+            raise TableError(
+                "the model is shown the time since the stimulus (--time-input stimulus), which nothing tells of new "
+                "recordings: write a table recording,trial,stim_frame and give it, --stimulus"
+            )
         return {}
     stimuli = written.read_stimuli(table)
     if is_shown(trained):

@@ -126,9 +126,13 @@ def write_about(folder: PredictFolder, **values: Any) -> None:
 
 
 def describe(
-    trained: Trained, files: Sequence[Path], made_of: dict[str, Any], settings: dict[str, Any]
+    trained: Trained,
+    files: Sequence[Path],
+    made_of: dict[str, Any],
+    settings: dict[str, Any],
+    stimulus: Path | None,
 ) -> dict[str, Any]:
-    """What predict.json says from the start of a call on. settings: those of its preprocess."""
+    """What predict.json says from the start of a call on. settings: those of its preprocess. stimulus: the table."""
     return {
         "finished": False,
         "made_of": made_of,
@@ -138,6 +142,7 @@ def describe(
         "class_names": list(trained.class_names),
         "keypoint_names": list(trained.keypoint_names),
         "decision": made_of["decision"],
+        "stimulus": stimulus and {"path": str(stimulus), "fingerprint": fingerprint.of_file(stimulus)},
         "settings": {"preprocess": settings, "train": trained.train},
         "versions": {name: version(name) for name in ("paw-pipeline", "torch")},
     }

@@ -93,6 +93,7 @@ def chosen(path: Path, events: Sequence[Event], recording: str, subject: str) ->
 
     Raises AnnotationError where that does not leave one observation of one media file, and one subject.
     """
+    recording = composed(recording)
     media = sorted({event.media for event in events if event.media})
     mine = [event for event in events if event.media == recording] if media else list(events)
     if not mine:
@@ -196,7 +197,7 @@ class _Cells:
 
     @property
     def media(self) -> str:
-        """The file's name without folder and extension, composed as recordings' are."""
+        """The file's name without folder and extension, composed."""
         return composed(PurePath(re.split(r"[/\\]", self.text(*_MEDIA))[-1]).stem)
 
     def moment(self, time: str, image: str) -> Moment:

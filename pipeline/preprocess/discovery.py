@@ -106,7 +106,7 @@ def discover(
     if not stems and not skipped:
         wanted = f"no video ({' '.join(VIDEO_SUFFIXES)})" if videos else "no DLC table (.csv or .h5)"
         raise DiscoveryError(
-            "; ".join([f"{videos or dlc}: {wanted} in this folder", *unread_subfolders([videos or dlc])])
+            "; ".join([f"{videos or dlc}: {wanted} in this folder", *unread_subfolders(videos, annotations, dlc)])
         )
     in_annotations = _files(annotations, (*ANNOTATION_SUFFIXES, *_NOT_TEXT), skipped)
     matched, unmatched = _match_annotations(in_annotations, by_stem, stems, settings, fault_of)
@@ -126,7 +126,7 @@ def discover(
         used = {path for folder in named for stem in stems for path in folder.get(stem, [])}
         skipped += _unused_tables([path for folder in tables for path in folder if path not in used], fault_of)
     skipped.sort(key=lambda skip: skip.place)
-    warnings = mixtures({files.name: files.dlc for files in recordings}) + unread_subfolders((videos, annotations, dlc))
+    warnings = mixtures({files.name: files.dlc for files in recordings}) + unread_subfolders(videos, annotations, dlc)
     return Discovery(tuple(recordings), tuple(skipped), warnings)
 
 
@@ -149,7 +149,7 @@ def _files(folder: Path | None, suffixes: tuple[str, ...], skipped: list[Skip]) 
         path = folder / entry.name
         if reason := _unusable(entry):
             # A table or an annotation is not a recording: it is named as a file.
-            name = composed(path.stem) if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+            name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
             skipped.append(Skip(_printable(name), None, f"{_printable(path.name)} {reason}", passing=True))
         else:
             files.append(path)
@@ -186,7 +186,7 @@ def _videos_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            by_stem[composed(path.stem)].append(path)
+            by_stem[path.stem].append(path)
     return dict(by_stem)
 
 
@@ -221,7 +221,7 @@ def _match_annotations(
         if path.stem.startswith(ANNOTATION_PREFIX):
             meanings = _meanings(path.stem.removeprefix(ANNOTATION_PREFIX), stem_of)
         else:
-            names = stem_of | {stem: stem for stem in stems}
+            names = stem_of | {_fold(stem): stem for stem in stems}
             header, fault = _foreign_header(path, settings, fault_of)
             meanings, shared = _foreign_meanings(path, header, names)
             if not meanings and (header is None or header.format not in EVENTS):
@@ -296,7 +296,8 @@ def _foreign_meanings(
     if header.format != "boris":
         return named, False
     try:
-        media = recordings_named_in(path, header) & set(stem_of.values())
+        played = recordings_named_in(path, header)
+        media = {stem for stem in stem_of.values() if composed(stem) in played}
     except ValueError:  # said when it is read, of the recording that has its name
         media = set()
     if not media or (named and not {stem for stem, _ in named} & media):
@@ -312,8 +313,8 @@ def _annotated_names(videos: dict[str, list[Path]], stems: Sequence[str]) -> dic
     """
     if videos:
         return {_fold(path.name): stem for stem, paths in videos.items() for path in paths}
-    with_suffix = {stem + suffix: stem for stem in stems for suffix in VIDEO_SUFFIXES}
-    return with_suffix | {stem: stem for stem in stems}
+    with_suffix = {_fold(stem + suffix): stem for stem in stems for suffix in VIDEO_SUFFIXES}
+    return with_suffix | {_fold(stem): stem for stem in stems}
 
 
 def _fold(name: str) -> str:

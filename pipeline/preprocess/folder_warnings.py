@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.file_names import ANNOTATION_PREFIX, NETWORK, VIDEO_SUFFIXES, is_filtered, network_in
 
 _SHOWN = 5
+_VIDEO = re.compile(rf"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)
+_ANNOTATION = re.compile(f"^{ANNOTATION_PREFIX}")
 
 
 def mixtures(tables: Mapping[str, Path]) -> tuple[str, ...]:
@@ -18,7 +22,7 @@ def mixtures(tables: Mapping[str, Path]) -> tuple[str, ...]:
     Tables whose names tell no network say nothing.
     """
     networks = {stem: network for stem, path in tables.items() if (network := network_in(path, stem))}
-    filtered = {stem: is_filtered(path) for stem, path in tables.items()}
+    filtered = {stem: is_filtered(tables[stem]) for stem in networks}
     said = []
     if parts := _parts(networks):
         said.append(
@@ -33,35 +37,42 @@ def mixtures(tables: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def unread_subfolders(folders: Iterable[Path | None]) -> tuple[str, ...]:
-    """Of each folder the subfolders with videos, DLC tables or annotations, into which nobody looks."""
-    given = {folder.resolve() for folder in folders if folder}
+def unread_subfolders(videos: Path | None, annotations: Path | None, dlc: Path | None) -> tuple[str, ...]:
+    """Of each folder that is given the subfolders with more of what is looked for in it; nobody looks into them."""
+    looked_for: dict[Path, list[re.Pattern[str]]] = {}
+    for folder, name in ((videos, _VIDEO), (videos, NETWORK), (dlc, NETWORK), (annotations, _ANNOTATION)):
+        if folder:
+            looked_for.setdefault(folder.resolve(), []).append(name)
     said = []
-    for folder in sorted(given):
-        with os.scandir(folder) as entries:
-            below = sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        counts = {Path(path).name: _n_inputs(path) for path in below if Path(path).resolve() not in given}
+    for folder, names in looked_for.items():
+        counts = {path.name: _n_named(path, names) for path in _folders_in(folder) if path not in looked_for}
         if n := sum(counts.values()):
             named = _some(name for name, count in counts.items() if count)
+            files = "1 file in its subfolders is" if n == 1 else f"{n} files in its subfolders are"
             said.append(
-                f"{folder}: {n} file{'s' if n > 1 else ''} in its subfolders are not read ({named}); give each "
-                "subfolder a call of its own, or put the files together"
+                f"{folder}: {files} not read ({named}); give each subfolder a call of its own, or put the files "
+                "together"
             )
     return tuple(said)
 
 
-def _n_inputs(folder: str) -> int:
-    try:
-        with os.scandir(folder) as entries:
-            return sum(_is_input(entry.name) for entry in entries)
-    except OSError:  # not ours to read: so nothing is known of it
-        return 0
+def _folders_in(folder: Path) -> list[Path]:
+    """Those that can be looked into: a link that leads nowhere, or to what is not ours, is no reason to stop."""
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError, RuntimeError):
+                if not entry.name.startswith(".") and entry.is_dir():
+                    found.append(Path(entry.path).resolve())
+    return sorted(found)
 
 
-def _is_input(name: str) -> bool:
-    """By its name alone: what lies deeper may be anything, a result as well."""
-    marked = name.startswith(ANNOTATION_PREFIX) or NETWORK.search(name)
-    return not name.startswith(".") and (name.lower().endswith(VIDEO_SUFFIXES) or bool(marked))
+def _n_named(folder: Path, names: Sequence[re.Pattern[str]]) -> int:
+    """How many files have one of these names, by which alone they are known: what lies there may be anything."""
+    n = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        n = sum(not entry.name.startswith(".") and any(name.search(entry.name) for name in names) for entry in entries)
+    return n
 
 
 def _parts(kinds: Mapping[str, str]) -> str:

@@ -12,7 +12,6 @@ import cache as clip_cache
 from cache import Place, RecordingMeta, StoreError
 from cache.store import compression_of
 from pipeline.cluster import IN_PROCESS, Cluster
-from pipeline.file_names import composed
 from pipeline.preprocess import seen
 from pipeline.preprocess.annotation_formats import gaps_of
 from pipeline.preprocess.crop import parse_crops
@@ -170,9 +169,7 @@ class _Run:
         """Recordings of which no file is there, or not to be read now; and what discovery skipped."""
         named = {files.name for files in self.found.recordings} | {skip.recording for skip in self.found.skipped}
         for name in sorted(set(self.writer.recordings) - named):
-            if composed(name) in named:  # of a cache from before names were composed: here by its other spelling
-                self._forget(name)
-            elif prune:
+            if prune:
                 self.reports[name] = report_of(self.writer.recordings[name], "pruned")
                 self._forget(name)
             else:

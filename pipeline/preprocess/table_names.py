@@ -46,9 +46,8 @@ def is_table(path: Path, fault_of: HeaderFault) -> bool:
 
 def stem_of_table(path: Path) -> str:
     """The recording's name in a table's, where no video says which."""
-    stem = composed(path.stem)
-    network = NETWORK.search(stem)
-    return stem[: network.start()] if network else min(_plain_stems(stem, path.suffix), key=len)
+    network = NETWORK.search(path.stem)
+    return path.stem[: network.start()] if network else min(_plain_stems(path.stem, path.suffix), key=len)
 
 
 def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, list[Path]]:
@@ -56,13 +55,13 @@ def tables_by_stem(tables: Iterable[Path], stems: Iterable[str]) -> dict[str, li
 
     One whose name fits several is the longest's: of a.mp4 and aDLC_1.mp4 aDLC_1DLC_net.csv is of the second alone.
     """
-    known = set(stems)
+    spelled = {composed(stem): stem for stem in stems}
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in tables:
         stem = composed(path.stem)
         of_networks = (stem[: network.start()] for network in NETWORK.finditer(stem))
-        if fitting := known & {*_plain_stems(stem, path.suffix), *of_networks}:
-            by_stem[max(fitting, key=len)].append(path)
+        if fitting := spelled.keys() & {*_plain_stems(stem, path.suffix), *of_networks}:
+            by_stem[spelled[max(fitting, key=len)]].append(path)
     return dict(by_stem)
 
 
@@ -77,7 +76,7 @@ def _plain_stems(stem: str, suffix: str) -> set[str]:
 
 def _beyond(path: Path, stem: str) -> str:
     """What a table's name says more than the recording's."""
-    name = composed(path.name)
+    name, stem = composed(path.name), composed(stem)
     return name[len(stem) :] if name.startswith(stem) else name
 
 

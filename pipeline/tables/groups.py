@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import lab_tables
-from pipeline.file_names import without_suffix
+from pipeline.file_names import composed, without_suffix
 from pipeline.lab_tables import Row, TableError
 from pipeline.stimuli import Stimuli
 from pipeline.tables.sources import Trial, some
@@ -49,7 +49,7 @@ class Groups:
     def animal_of(self, recording: str) -> str:
         """The animal of all rows of a recording; empty where there is none, or they have several."""
         place = self.key.index("recording")
-        found = {row.cells["animal"] for key, row in self.rows.items() if key[place] == recording}
+        found = {row.cells["animal"] for key, row in self.rows.items() if key[place] == composed(recording)}
         return found.pop() if len(found) == 1 else ""
 
     @property
@@ -64,7 +64,7 @@ class Groups:
             row = self.rows.get(_key(self.key, trial, ""))
             if "recording" in self.key and row and row.cells.get(STIMULUS):
                 frame = lab_tables.whole(self.path, row, STIMULUS)
-                found[trial.recording, trial.trial] = frame, f"{self.path} row {row.number}"
+                found[composed(trial.recording), trial.trial] = frame, f"{self.path} row {row.number}"
         return found
 
 
@@ -146,12 +146,12 @@ def _cell(path: Path, row: Row, column: str) -> str:
 
 def _key(columns: Sequence[str], trial: Trial, group_by: str) -> tuple[str, ...]:
     if columns == ("animal",):
-        return (group_of(trial.recording, group_by),)
-    return (trial.recording, str(trial.trial))[: len(columns)]
+        return (composed(group_of(trial.recording, group_by)),)
+    return (composed(trial.recording), str(trial.trial))[: len(columns)]
 
 
 def _place(groups: Groups, trial: Trial, row: Row | None, group_by: str) -> Place:
-    by_name = group_of(trial.recording, group_by)
+    by_name = composed(group_of(trial.recording, group_by))
     if row is None:
         named = groups.animal_of(trial.recording) if groups.has_animal and not group_by else by_name
         return Place(named, NO_GROUP, ("",) * len(groups.more))

@@ -111,13 +111,13 @@ def _merged_for(class_names: Sequence[str], merge: str, trained: str | None, fol
 
     Equal names are not enough: of rest, paw_withdraw and flinch two are left whichever of the two takes the flinches.
     """
-    if merge == "auto":
-        return make_merge(class_names, trained or merge)
     asked = make_merge(class_names, merge)
     try:
         as_trained = make_merge(class_names, trained or merge)
-    except SettingsError:  # names classes that are not among these: what was asked for is all that there is
+    except SettingsError:  # names classes that are not among these: people may have labelled the merged ones
         return asked
+    if merge == "auto":
+        return as_trained
     if not asked.is_like(as_trained):
         raise SourceError(
             f"--merge {merge}: the model of these predictions was trained with --merge {trained}, so that the classes "

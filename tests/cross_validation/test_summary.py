@@ -99,6 +99,12 @@ def test_recordings_without_labels_are_not_drawn() -> None:
     assert all_of_them.as_dict() == alone.as_dict()
 
 
+def test_of_nothing_labelled_there_is_no_score() -> None:
+    summary = summarise(unlabelled(clips_of()), {f"r{i}": f"r{i}" for i in range(6)}, seed=0)
+    assert summary.n_units == 0
+    assert np.isnan([summary.macro.pooled, summary.macro.low, summary.segments[0.3].pooled]).all()
+
+
 def test_no_interval_of_fewer_than_three_recordings() -> None:
     clips = clips_of()
     groups = {f"r{i}": f"r{i}" for i in range(6)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 import cache as clip_cache
+from cache import fingerprint
 from lab import Lab
 from pipeline.lab_tables import TableError
 from pipeline.model.trained import load_trained
@@ -54,9 +56,18 @@ def test_a_recording_without_its_stimuli_is_refused(videos: Path, model: Path, t
     assert "no stimulus frame is known of trial 2, " in done.left_out["b"]
     assert f"row 5: stim_frame {TRIAL} lies outside the trial, whose frames are 0 to {TRIAL - 1}" in done.left_out["c"]
     assert done.n_faulty == 2
-    without = predict([model], out=tmp_path / "without", videos=videos)
-    assert set(states(without).values()) == {REFUSED}
-    assert "no stimulus frame is known of trials 1, 2, " in without.left_out["a"]
+
+
+def test_without_a_table_nothing_is_done_and_nothing_lost(videos: Path, model: Path, tmp_path: Path) -> None:
+    """A flag that was forgotten, of a folder that was filled with it."""
+    stimuli, out = write(tmp_path, *(f"{name},{trial},5" for name in "abc" for trial in (1, 2))), tmp_path / "out"
+    predict([model], out=out, videos=videos, stimulus=stimuli)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(TableError, match="write a table recording,trial,stim_frame and give it, --stimulus"):
+        predict([model], out=out, videos=videos)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    about = json.loads((out / "predict.json").read_text())
+    assert about["stimulus"] == {"path": str(stimuli), "fingerprint": fingerprint.of_file(stimuli)}
 
 
 def test_what_is_said_follows_the_stimulus(videos: Path, model: Path, tmp_path: Path) -> None:
@@ -92,7 +103,9 @@ def test_a_table_that_does_nothing_or_does_not_fit_is_told(videos: Path, model: 
 def test_the_command_takes_the_table(videos: Path, model: Path, tmp_path: Path) -> None:
     stimuli = write(tmp_path, *(f"{name},{trial},5" for name in "abc" for trial in (1, 2)))
     words = ["predict", "--model", model, "--videos", videos, "--out", tmp_path / "out"]
-    assert called(*words).returncode == 3
+    refused = called(*words)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: the model is shown the time since the stimulus")
     done = called(*words, "--stimulus", stimuli)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 predicted" in done.stdout

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -349,6 +350,7 @@ def test_tables_of_several_networks_are_said(find) -> None:
 
 def test_filtered_tables_among_others_are_said(find) -> None:
     videos = ["a.mp4", "aDLC_n.csv", "b.mp4", "bDLC_n_filtered.csv", "c.mp4", "cDLC_n.csv", "cDLC_n_filtered.csv"]
+    videos += ["d_filtered.mp4", "d_filtered.csv"]  # a name that tells no network tells nothing
     (warning,) = find(videos).warnings
     assert "not (2 recordings: a, c); filtered by DLC (_filtered) (1 recording: b)" in warning
     (warning,) = find(videos, prefer_filtered=True).warnings
@@ -356,19 +358,30 @@ def test_filtered_tables_among_others_are_said(find) -> None:
 
 
 def test_what_lies_in_subfolders_is_said(find, tmp_path: Path) -> None:
-    videos = ["a.mp4", "aDLC_n.csv"]
+    videos, settings = tmp_path / "videos", PreprocessSettings()
     for name in ("day2/b.mp4", "day2/bDLC_n.csv", "day1/prediction_a.mp4_1.csv", "plots/a.png", "out/trials.csv"):
-        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "videos" / name).touch()
-    (warning,) = find(videos).warnings
-    assert "videos: 3 files in its subfolders are not read (day1, day2); " in warning
-    with pytest.raises(DiscoveryError, match=r"/out: no video .* in this folder$"):
-        discover(tmp_path / "videos" / "out", None, None, PreprocessSettings())
-    with pytest.raises(DiscoveryError, match=r"no video .* in this folder; .*: \d files in its subfolders .*videos"):
-        discover(tmp_path, None, None, PreprocessSettings())
-    given = discover(tmp_path / "videos", tmp_path / "videos" / "day1", None, PreprocessSettings())
-    (warning,) = given.warnings  # what is given is read
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).touch()
+    (warning,) = find(["a.mp4", "aDLC_n.csv"]).warnings
+    assert "videos: 2 files in its subfolders are not read (day2); " in warning
+    (warning,) = discover(videos, videos, None, settings).warnings  # annotations are looked for as well
+    assert "3 files in its subfolders are not read (day1, day2)" in warning
+    (warning,) = discover(videos, videos / "day1", None, settings).warnings  # what is given is read
     assert "2 files in its subfolders are not read (day2)" in warning
+    with pytest.raises(DiscoveryError, match=r"/out: no video .* in this folder$"):
+        discover(videos / "out", None, None, settings)
+    with pytest.raises(DiscoveryError, match=r"no video .* in this folder; .*: 2 files in its subfolders .*videos"):
+        discover(tmp_path, None, None, settings)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_links_that_cannot_be_followed_are_no_reason_to_stop(find, tmp_path: Path) -> None:
+    videos = ["a.mp4", "aDLC_n.csv"]
+    find(videos)
+    (tmp_path / "videos" / "loop").symlink_to(tmp_path / "videos" / "loop")
+    (tmp_path / "videos" / "nowhere").symlink_to(tmp_path / "nowhere")
+    found = find(videos)
+    assert ([recording.name for recording in found.recordings], found.warnings) == (["a"], ())
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -377,7 +390,7 @@ def test_an_umlaut_is_the_same_however_a_computer_writes_it(find, form: str) -> 
     video, table, annotation = (unicodedata.normalize(one, "Mäuse_1") for one in (form, "NFC", "NFD"))
     found = find([f"{video}.mp4", f"{table}DLC_n.csv"], [f"prediction_{annotation}.mp4_2.csv"])
     (recording,) = found.recordings
-    assert recording.name == "M\u00e4use_1"
+    assert recording.name == video
     assert recording.dlc.name == f"{table}DLC_n.csv"
     assert [trial for trial, _ in recording.annotations] == [2]
     assert found.skipped == ()

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 
 import av
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 import cache as clip_cache
-from pipeline.preprocess import discovery, table_names
 from pipeline.preprocess.probe import decord
 from pipeline.preprocess.seen import SEEN_FILE
 from pipeline.preprocess.stage import Report, preprocess, work_until_commit_s
@@ -738,21 +736,3 @@ def test_it_imports_nothing_of_training() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pipeline.preprocess.stage" in result.stdout.split()
     assert not {"torch", "pipeline.train", "pipeline.cli"} & set(result.stdout.split())
-
-
-def test_a_cache_from_before_names_were_composed_has_no_recording_twice(
-    make_lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab, name = make_lab("umlaut"), unicodedata.normalize("NFD", "Mäuse_1M")
-    lab.recording(f"{name}.mp4", 370)
-    lab.recording("other_2M.mp4", 370)
-    with monkeypatch.context() as before:
-        for module in (discovery, table_names):
-            before.setattr(module, "composed", lambda text: text)
-        run(tmp_path / "cache", lab.folder)
-    assert {meta.recording for meta in clip_cache.open(tmp_path / "cache").recordings} == {name, "other_2M"}
-    report = run(tmp_path / "cache", lab.folder)
-    composed = unicodedata.normalize("NFC", name)
-    assert {row.recording: row.state for row in report.recordings} == {composed: "new", "other_2M": "fresh"}
-    assert {meta.recording for meta in clip_cache.open(tmp_path / "cache").recordings} == {composed, "other_2M"}
-    assert [row.state for row in run(tmp_path / "cache", lab.folder).recordings] == ["fresh", "fresh"]

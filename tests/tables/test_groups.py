@@ -51,12 +51,18 @@ def test_recordings_and_trials_have_groups(groups_file: Write) -> None:
     )
 
 
-def test_an_umlaut_is_the_same_however_a_computer_writes_it(groups_file: Write) -> None:
-    here = trials(("Mäuse_1M", 1))
-    for name, by in (("recording", ""), ("animal", "(M.use)")):
-        value = "Mäuse_1M.mp4" if name == "recording" else "Mäuse"
-        path = groups_file(unicodedata.normalize("NFD", f"{name},treatment\n{value},a\n"))
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(("key", "name", "by"), [("recording", "Mäuse_1M.mp4", ""), ("animal", "Mäuse", "(M.+use)")])
+def test_an_umlaut_is_the_same_however_a_computer_writes_it(
+    groups_file: Write, form: str, key: str, name: str, by: str
+) -> None:
+    here = trials((unicodedata.normalize(form, "Mäuse_1M"), 1))
+    for typed in ("NFC", "NFD"):
+        path = groups_file(unicodedata.normalize(typed, f"{key},treatment\n{name},a\n"))
         assert placed(path, by, here).ungrouped == ()
+    stimuli = read_stimuli(groups_file("recording,trial,stim_frame\nMäuse_1M,1,20\n", "stimuli.csv"))
+    found = with_stimuli(Source(("rest",), here, "labels"), stimuli)
+    assert (found.trials[0].stim_frame, found.notes) == (20, ())
 
 
 def test_a_column_animal_stands_for_the_pattern(groups_file: Write) -> None:

@@ -47,6 +47,12 @@ def test_another_merge_than_in_training_is_refused(flinches: tuple[Path, Path]) 
         make(Asked(predictions, cache=cache))
 
 
+def test_people_may_have_labelled_the_merged_classes(flinches: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, _ = flinches
+    lab = {f"m_{i}M": [lived((1, 20, 30))] for i in range(4)}
+    assert error(Asked(predictions, cache=write_cache(tmp_path / "merged", lab))) == 0  # of rest and paw_withdraw
+
+
 def test_where_nothing_tells_of_the_training_the_merge_that_is_given_holds(flinches: tuple[Path, Path]) -> None:
     predictions, cache = flinches
     for about in ("{}", json.dumps({"settings": {"train": {"merge": "jump=rest"}}})):  # jump: no class of this cache
